@@ -1,0 +1,127 @@
+"""Asking: a device wants to enter a book, and its owner gets a mail with a link."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from app.addresses import Address
+from app.background import Background
+from app.book import Book
+from app.books import Books
+from app.errors import NotFound
+from app.limits import Limits
+from app.mailer import Mailer
+from app.owners import OwnerName
+from app.pairs import pair_code
+from app.peers import Device, Fingerprint, Request
+from app.sessions import Sessions
+from app.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What came of asking. `pair` is the same whether or not anything was stored."""
+
+    outcome: str
+    uid: str | None
+    pair: str
+
+    @property
+    def verified(self) -> bool:
+        """Whether the device is in already."""
+        return self.outcome == "verified"
+
+    @property
+    def denied(self) -> bool:
+        """Whether the owner does not want this device."""
+        return self.outcome == "denied"
+
+
+class Asking:
+    """Takes the requests of devices, and mails their owners within the limits."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        books: Books,
+        sessions: Sessions,
+        mailer: Mailer,
+        limits: Limits,
+        background: Background,
+    ) -> None:
+        self._settings = settings
+        self._books = books
+        self._sessions = sessions
+        self._mailer = mailer
+        self._limits = limits
+        self._background = background
+
+    async def ask(self, owner: OwnerName, device: Device) -> Ask:
+        """Ask the owner, named by address or uid, to let the device in. Nobody is told whether there is such an owner."""
+        if isinstance(owner, Address):
+            if not self._settings.serves(owner):
+                return Ask("unserved", None, self._pair(owner.key, device))
+            uid = await self._books.store.uid_of(owner) or await self._books.enroll(owner)
+            outcome = await self._books.ask(uid, owner, device)
+            pair = self._pair(owner.key, device)
+        else:
+            uid = owner
+            outcome = await self._books.ask(uid, None, device)
+            book = await self._books.read(uid)
+            pair = self._pair(Address(book.owner.address).key if book else uid, device)
+        if outcome == "asked":
+            self._background.start(self._mail(uid, device, pair))
+        return Ask(outcome, uid if outcome != "unknown" else None, pair)
+
+    def open_requests(self, book: Book) -> list[tuple[Request, str]]:
+        """The requests of a book, oldest first, each with its pair code."""
+        return [
+            (request, self._code(book, request))
+            for request in sorted(book.requests.values(), key=lambda each: each.asked_on)
+        ]
+
+    def request_of(self, book: Book, fp: Fingerprint, pair: str) -> str | None:
+        """The id of the fingerprint's request that has this pair code; None where none is given. Raises NotFound."""
+        if not pair:
+            return None
+        for request in book.requests.values():
+            if request.fp == fp and self._code(book, request) == pair:
+                return request.rid
+        raise NotFound
+
+    async def login(self, address: Address) -> None:
+        """Mail the owner of that address a link to his book, within the limits."""
+        if not self._settings.serves(address):
+            return
+        uid = await self._books.enroll(address)
+        if await self._limits.may_mail_login(uid):
+            token = await self._sessions.issue_link(uid, address)
+            self._mailer.post(address, "login", {"link": self._sessions.url(token), "minutes": self._minutes})
+
+    async def _mail(self, uid: str, device: Device, pair: str) -> None:
+        if not await self._limits.may_mail_request(uid):
+            return
+        book = await self._books.read(uid)
+        if book is None:
+            return
+        address = Address(book.owner.address)
+        token = await self._sessions.issue_link(uid, address)
+        asked = datetime.now(UTC).strftime("%-d %B %Y, %H:%M UTC")
+        members = {
+            "link": self._sessions.url(token),
+            "minutes": self._minutes,
+            "device": device,
+            "pair": pair,
+            "asked": asked,
+        }
+        self._mailer.post(address, "request", members)
+
+    @property
+    def _minutes(self) -> int:
+        """How long a link is good, as a mail says it."""
+        return max(1, self._settings.link_ttl // 60)
+
+    def _code(self, book: Book, request: Request) -> str:
+        return self._pair(Address(book.owner.address).key, request)
+
+    def _pair(self, owner: str, device: Device | Request) -> str:
+        return pair_code(self._settings.secret_keys[0], owner, device.fp, device.claim)

@@ -1,0 +1,38 @@
+"""Background: tasks that outlive the call that began them, kept from being collected, with their faults logged."""
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from typing import Any
+
+from app.errors import PeerbookError
+
+log = logging.getLogger("peerbook")
+
+
+class Background:
+    """The running tasks of one process."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def start(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run `work` beside everything else."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    async def settle(self, seconds: float) -> None:
+        """Wait until all are done, for so long at most; then give up those that are not."""
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=seconds)
+            for task in late:
+                task.cancel()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, PeerbookError):
+            log.warning("event=background_refused code=%d", error.code)
+        elif error:
+            log.error("event=background_failed", exc_info=error)

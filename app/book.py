@@ -1,0 +1,153 @@
+"""A Book: one user's peers, who of them is online where, and who asks to join. In memory, without transport.
+
+The store has the truth; a Book follows it by the reports that every change script returns. Each report carries the
+new rows of what it touched and the version that the change made, so applying a report and reloading the whole
+Book are one mechanism, and what must happen to sockets follows from the difference alone.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from app.peers import Fingerprint, Peer, Request
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a peer is online: the process, its connection there, and the number it was admitted with."""
+
+    process: str
+    connection: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """The user that a book belongs to. Links and sessions of an older generation are void."""
+
+    uid: str
+    address: str
+    generation: int
+    created_on: int
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What the store says after a change (the rows it touched) or a load (`whole`: all rows). None means: gone."""
+
+    owner: Owner
+    version: int
+    interested: frozenset[str]
+    peers: Mapping[Fingerprint, Peer | None]
+    online: Mapping[Fingerprint, Place | None]
+    requests: Mapping[str, Request | None]
+    denied: Mapping[str, int | None]
+    whole: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """What other peers hear of one peer."""
+
+    fp: Fingerprint
+    name: str
+    verified: bool
+    online: bool
+    renamed: bool = False
+    only_presence: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What one report changed: fingerprints, request ids, and what peers hear of it. `whole`: after a reload."""
+
+    fps: frozenset[Fingerprint] = frozenset()
+    rids: frozenset[str] = frozenset()
+    updates: tuple[Update, ...] = ()
+    whole: bool = False
+
+
+@dataclass(slots=True)
+class Book:
+    """One user's book, as of `version`."""
+
+    owner: Owner
+    version: int = 0
+    peers: dict[Fingerprint, Peer] = field(default_factory=dict)
+    online: dict[Fingerprint, Place] = field(default_factory=dict)
+    requests: dict[str, Request] = field(default_factory=dict)
+    denied: dict[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, report: Report) -> "Book":
+        """The book that a whole report describes."""
+        book = cls(report.owner)
+        book.apply(report)
+        return book
+
+    @property
+    def uid(self) -> str:
+        """The owner's id."""
+        return self.owner.uid
+
+    def listed(self) -> list[Peer]:
+        """The peers that a peer of this book may see."""
+        return [peer for peer in self.peers.values() if peer.listed]
+
+    def verified(self, fp: Fingerprint) -> Peer | None:
+        """The peer with that fingerprint, if it is in."""
+        peer = self.peers.get(fp)
+        return peer if peer and peer.verified else None
+
+    def denies(self, rid: str, now: float) -> bool:
+        """Whether the device of that request is not wanted at `now` (Unix seconds)."""
+        return self.denied.get(rid, 0) > now
+
+    def apply(self, report: Report) -> Change:
+        """Follow the report, and tell what changed. Rows that it does not mention stay, unless it is `whole`."""
+        fps, rids = set(report.peers), set(report.requests)
+        if report.whole:
+            fps |= set(self.peers)
+            rids |= set(self.requests) | set(self.denied)
+        before = {fp: (self.peers.get(fp), self.online.get(fp)) for fp in fps}
+        self.owner, self.version = report.owner, report.version
+        _follow(self.peers, report.peers, whole=report.whole)
+        _follow(self.online, report.online, whole=report.whole)
+        _follow(self.requests, report.requests, whole=report.whole)
+        _follow(self.denied, report.denied, whole=report.whole)
+        changed = frozenset(fp for fp in fps if before[fp] != (self.peers.get(fp), self.online.get(fp)))
+        updates = (self._update(fp, *before[fp]) for fp in sorted(changed))
+        return Change(changed, frozenset(rids), tuple(update for update in updates if update), report.whole)
+
+    def _update(self, fp: Fingerprint, old_peer: Peer | None, old_place: Place | None) -> Update | None:
+        """What other peers hear of this one, None where they see no difference."""
+        old, new = _seen(old_peer, old_place), _seen(self.peers.get(fp), self.online.get(fp))
+        if old == new:
+            return None
+        if new is None:
+            assert old is not None
+            return Update(fp, old[0], verified=False, online=False)
+        name, verified, online = new
+        if old is None:
+            return Update(fp, name, verified, online)
+        return Update(fp, name, verified, online, renamed=name != old[0], only_presence=old[:2] == new[:2])
+
+
+def _seen(peer: Peer | None, place: Place | None) -> tuple[str, bool, bool] | None:
+    """Name, verified and online as other peers see them; None for a peer that they don't see."""
+    if peer is None or not peer.listed:
+        return None
+    return peer.name, peer.verified, peer.verified and place is not None
+
+
+def _follow(mine: dict[K, V], rows: Mapping[K, V | None], *, whole: bool) -> None:
+    if whole:
+        mine.clear()
+    for key, row in rows.items():
+        if row is None:
+            mine.pop(key, None)
+        else:
+            mine[key] = row

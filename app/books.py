@@ -1,0 +1,286 @@
+"""The Books that this process holds, and every act that changes one.
+
+An act is one atomic script in the store. Its report is followed here at once and sent to the other processes that
+hold the book. Whoever holds a Book (a socket, an open page) is a listener of it and hears of each change.
+"""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from app.absences import Absences
+from app.addresses import Address
+from app.background import Background
+from app.book import Book, Change, Report, Update
+from app.bus import Bus, Changed, Found
+from app.errors import AlreadyInBook, BookFull, NameTaken, NotFound, Unreachable
+from app.peers import Device, Fingerprint
+from app.store import Answer, Store, name_given
+
+log = logging.getLogger("peerbook.books")
+
+REJECTED_SECONDS = 24 * 3600
+REMOVED_SECONDS = 3600
+_KEEP_SECONDS = 30.0
+_RETRY_SECONDS = 1.0
+
+Listener = Callable[[Change], None]
+
+
+@dataclass(slots=True, eq=False)
+class _Shelf:
+    """The place of one Book in this process: who listens, and what arrived while it was loading."""
+
+    uid: str
+    book: Book | None = None
+    listeners: set[Listener] = field(default_factory=set)
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    pending: list[Report] | None = None
+    drop: asyncio.TimerHandle | None = None
+
+
+class Books:
+    """Holds the Books of this process's sockets and pages, and acts on any book."""
+
+    def __init__(
+        self,
+        store: Store,
+        bus: Bus,
+        background: Background,
+        absences: Absences,
+        *,
+        most_peers: int,
+        most_requests: int,
+        request_seconds: int,
+    ) -> None:
+        self.store = store
+        self._bus = bus
+        self._background = background
+        self._absences = absences
+        self._most_peers = most_peers
+        self._most_requests = most_requests
+        self._request_seconds = request_seconds
+        self._shelves: dict[str, _Shelf] = {}
+        bus.hear(Changed, lambda event: self._follow(event.report))
+        bus.after_gap(self.reload_all)
+
+    # Holding
+
+    async def hold(self, uid: str, listener: Listener) -> Book | None:
+        """The Book, kept up to date while `listener` holds it; None where there is no such user."""
+        shelf = self._shelves.setdefault(uid, _Shelf(uid))
+        shelf.listeners.add(listener)
+        if shelf.drop:
+            shelf.drop.cancel()
+            shelf.drop = None
+        try:
+            if shelf.book is None:
+                await self._load(shelf, first=True)
+        finally:
+            if shelf.book is None:
+                self.release(uid, listener)
+        return shelf.book
+
+    def release(self, uid: str, listener: Listener) -> None:
+        """`listener` needs the Book no more. It is kept a while, since devices come back."""
+        shelf = self._shelves.get(uid)
+        if shelf is None:
+            return
+        shelf.listeners.discard(listener)
+        if not shelf.listeners and shelf.drop is None:
+            shelf.drop = asyncio.get_running_loop().call_later(_KEEP_SECONDS, self._begin_drop, shelf)
+
+    def reload_all(self) -> None:
+        """Load every Book anew: events may have been missed."""
+        for shelf in self._shelves.values():
+            self._background.start(self._reload(shelf))
+
+    async def read(self, uid: str) -> Book | None:
+        """The Book as it stands in the store, without holding it."""
+        report = await self.store.load(uid)
+        return Book.of(report) if report else None
+
+    # Acts. Each raises NotFound, NameTaken, BookFull or Unreachable, and then has changed nothing.
+
+    async def ask(self, uid: str, address: Address | None, device: Device) -> str:
+        """A device asks to enter: `verified`, `asked`, `denied`, or `unknown` where there is no such user."""
+        answer = await self.store.ask(uid, address, device, most=self._most_requests, seconds=self._request_seconds)
+        self._spread(answer)
+        if answer.outcome == "verified" and answer.report:
+            await self._found(uid, device.fp)
+        return answer.outcome
+
+    async def enroll(self, address: Address) -> str:
+        """The uid of the user with that address, who is made if need be."""
+        uid = await self.store.enroll(address, secrets.token_hex(16), self._request_seconds)
+        await self.store.run("enroll", uid, {"address": address.typed, "seconds": self._request_seconds})
+        return uid
+
+    async def approve(
+        self,
+        uid: str,
+        fp: Fingerprint,
+        *,
+        rid: str | None = None,
+        name: str | None = None,
+        replaces: Fingerprint | None = None,
+    ) -> None:
+        """Let a device in, under `name` or as it calls itself; or in the place of one that it `replaces`."""
+        book = await self.read(uid)
+        if name is None and book:
+            requests = [
+                request for request in book.requests.values() if request.fp == fp and rid in (None, request.rid)
+            ]
+            known = requests[0] if requests else book.peers.get(fp)
+            given = name_given(known.name if known else "", exact=False)
+        else:
+            given = name_given(name or "", exact=True)
+        options = {key: value for key, value in (("rid", rid), ("replaces", replaces)) if value}
+        await self._act(
+            "approve", uid, {"fp": fp, "name": given, "most": self._most_peers, "deny": REMOVED_SECONDS} | options
+        )
+        if replaces:
+            await self.store.unindex(replaces, uid)
+        await self._found(uid, fp)
+
+    async def reject(self, uid: str, fp: Fingerprint, rid: str | None = None) -> None:
+        """Turn a device away that asked; it is not asked about again for a day."""
+        await self._act("reject", uid, {"fp": fp, "seconds": REJECTED_SECONDS} | ({"rid": rid} if rid else {}))
+
+    async def add(self, uid: str, fp: Fingerprint, name: str, kind: str) -> None:
+        """Enter a device ahead: it is in from the moment that it is seen."""
+        given = {"fp": fp, "name": name_given(name, exact=True), "kind": kind, "most": self._most_peers}
+        await self._act("add", uid, given)
+        await self._found(uid, fp)
+
+    async def rename(self, uid: str, fp: Fingerprint, name: str) -> None:
+        """Give a peer another name."""
+        await self._act("rename", uid, {"fp": fp, "name": name_given(name, exact=True)})
+
+    async def revoke(self, uid: str, fp: Fingerprint) -> None:
+        """Shut a peer out until its owner approves or removes it; its connection ends at once."""
+        await self._act("revoke", uid, {"fp": fp})
+        await self.store.unindex(fp, uid)
+
+    async def remove(self, uid: str, fp: Fingerprint) -> None:
+        """Take a peer out of the book; its connection ends at once."""
+        await self._act("remove", uid, {"fp": fp, "seconds": REMOVED_SECONDS})
+        await self.store.unindex(fp, uid)
+
+    async def admit(self, uid: str, fp: Fingerprint, claim: str, connection: str) -> bool:
+        """Make a connection of this process the place where the peer is online; False where it isn't let in."""
+        given = {"fp": fp, "claim": claim, "process": self._bus.process, "connection": connection}
+        return self._spread(await self.store.run("admit", uid, given)) == "in"
+
+    async def leave(self, uid: str, fp: Fingerprint, connection: str) -> None:
+        """A connection of this process ended."""
+        given = {"fp": fp, "process": self._bus.process, "connection": connection}
+        self._spread(await self.store.run("leave", uid, given))
+
+    async def forget(self, uid: str, process: str) -> None:
+        """A process is no more: whoever was online there is offline."""
+        self._spread(await self.store.run("forget", uid, {"process": process}))
+
+    async def _act(self, script: str, uid: str, given: dict[str, object]) -> None:
+        match self._spread(await self.store.run(script, uid, given)):
+            case "unknown":
+                raise NotFound
+            case "taken":
+                raise NameTaken
+            case "full":
+                raise BookFull
+            case "known":
+                raise AlreadyInBook
+
+    async def _found(self, uid: str, fp: Fingerprint) -> None:
+        for process in await self.store.index(fp, uid):
+            self._bus.publish(process, Found(fp))
+
+    # Following
+
+    def _spread(self, answer: Answer) -> str:
+        if answer.report:
+            self._bus.tell(answer.report.interested, Changed(answer.report))
+            self._follow(answer.report)
+        return answer.outcome
+
+    def _follow(self, report: Report) -> None:
+        """Apply a report to the Book if it is held: in order of versions, and after a gap by loading it anew."""
+        shelf = self._shelves.get(report.owner.uid)
+        if shelf is None:
+            return
+        if shelf.pending is not None:
+            shelf.pending.append(report)
+        elif shelf.book is not None and report.version == shelf.book.version + 1:
+            self._apply(shelf, shelf.book, report)
+        elif shelf.book is not None and report.version > shelf.book.version:
+            self._background.start(self._reload(shelf))
+
+    def _apply(self, shelf: _Shelf, book: Book, report: Report) -> None:
+        change = book.apply(report)
+        updates = self._absences.sift(shelf.uid, change.updates, lambda update: self._tell_later(shelf, update))
+        self._notify(shelf, Change(change.fps, change.rids, updates, change.whole))
+
+    def _tell_later(self, shelf: _Shelf, update: Update) -> None:
+        self._notify(shelf, Change(updates=(update,)))
+
+    @staticmethod
+    def _notify(shelf: _Shelf, change: Change) -> None:
+        for listener in tuple(shelf.listeners):
+            listener(change)
+
+    async def _load(self, shelf: _Shelf, *, first: bool) -> None:
+        """Load under the shelf's lock. Reports that arrive meanwhile wait, and those that are newer follow."""
+        async with shelf.lock:
+            if first and shelf.book is not None:
+                return
+            shelf.pending = []
+            try:
+                report = await self.store.load(shelf.uid, self._bus.process)
+                if report is None and shelf.book is not None:
+                    report = _nothing_left(shelf.book)
+            finally:
+                pending, shelf.pending = shelf.pending, None
+            if report is None:
+                return
+            if shelf.book is None:
+                shelf.book = Book.of(report)
+            elif report.version != shelf.book.version or report.owner != shelf.book.owner:
+                self._apply(shelf, shelf.book, report)
+        for late in pending:
+            self._follow(late)
+        await self._forget_dead_processes(shelf.uid, report)
+
+    async def _reload(self, shelf: _Shelf) -> None:
+        while shelf.listeners:
+            try:
+                return await self._load(shelf, first=False)
+            except Unreachable:
+                await asyncio.sleep(_RETRY_SECONDS)
+
+    async def _forget_dead_processes(self, uid: str, report: Report) -> None:
+        """A process that was killed left its peers online; whoever loads the book next says so."""
+        named = {place.process for place in report.online.values() if place} - {self._bus.process}
+        for dead in named - await self.store.living(named):
+            await self.forget(uid, dead)
+
+    def _begin_drop(self, shelf: _Shelf) -> None:
+        self._background.start(self._drop(shelf))
+
+    async def _drop(self, shelf: _Shelf) -> None:
+        """Let go of a Book that nobody needs. Whoever comes meanwhile waits for the lock and loads it anew."""
+        async with shelf.lock:
+            shelf.drop = None
+            if shelf.listeners:
+                return
+            shelf.book = None
+            await self.store.lose_interest(shelf.uid, self._bus.process)
+        if not shelf.listeners:
+            self._shelves.pop(shelf.uid, None)
+
+
+def _nothing_left(book: Book) -> Report:
+    """What is left of a book whose user is gone."""
+    return Report(book.owner, book.version, frozenset(), {}, {}, {}, {}, whole=True)

@@ -1,0 +1,120 @@
+"""The long-lived objects of one process, built in the order in which they need each other. Sanic keeps it as app.ctx."""
+
+import secrets
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import sanic
+from redis.asyncio import BlockingConnectionPool, Redis
+from sanic.config import Config
+
+from app.absences import Absences
+from app.asking import Asking
+from app.background import Background
+from app.books import Books
+from app.bus import Bus
+from app.connections import Connections
+from app.limits import Limits
+from app.mailer import Mailer
+from app.pages import Pages
+from app.presence import Presence
+from app.sessions import Sessions
+from app.settings import Settings
+from app.signaling import Signaling
+from app.store import Store
+from app.wsprotocol import GOING_AWAY, Pinger
+
+_STORE_CONNECTIONS = 5  # with the bus's two, 7 a process: small hosted stores allow 20, and a deploy overlaps two
+_STORE_SECONDS = 5.0
+_CLOSE_SECONDS = 1.5
+_MAIL_SECONDS = 5.0
+
+
+class Context:
+    """Everything that lives as long as the process does."""
+
+    def __init__(self, settings: Settings, store_url: str, show_mail: Callable[[str], None] = print) -> None:
+        self.settings = settings
+        self.process = secrets.token_hex(6)
+        self.draining = False
+        commands = _connect(settings, store_url, _STORE_CONNECTIONS)
+        writer = _connect(settings, store_url, 1)
+        subscriber = _connect(settings, store_url, 1, patient=True)
+        self._clients = (commands, writer, subscriber)
+        self.background = Background()
+        self.pinger = Pinger()
+        self.store = Store(commands)
+        self.bus = Bus(self.process, writer, subscriber)
+        self.limits = Limits(self.store, settings.mail_interval)
+        self.mailer = Mailer(settings.smtp_url, settings.mail_from, self.background, show=show_mail)
+        self.absences = Absences()
+        self.books = Books(
+            self.store,
+            self.bus,
+            self.background,
+            self.absences,
+            most_peers=settings.max_peers,
+            most_requests=settings.max_requests,
+            request_seconds=settings.request_ttl,
+        )
+        self.sessions = Sessions(
+            self.store,
+            self.books,
+            secret_keys=settings.secret_keys,
+            base_url=settings.base_url,
+            link_ttl=settings.link_ttl,
+            session_ttl=settings.session_ttl,
+            session_max=settings.session_max,
+        )
+        self.asking = Asking(settings, self.books, self.sessions, self.mailer, self.limits, self.background)
+        self.connections = Connections()
+        self.presence = Presence(
+            self.books, self.bus, self.connections, self.asking, self.background, wait_timeout=settings.wait_timeout
+        )
+        self.signaling = Signaling(self.books, self.bus, self.connections, list(settings.ice_servers))
+        self.pages = Pages(settings)
+
+    async def open(self) -> None:
+        """Begin: the store's scripts, this process's lease and channel. Raises Unreachable without a store."""
+        await self.store.open()
+        await self.bus.open()
+        await self.presence.open()
+        self.pinger.start()
+
+    async def close(self) -> None:
+        """End: sockets are told to come back later, presence is cleared, mails go out."""
+        self.draining = True
+        self.pinger.stop()
+        for connection in self.connections:
+            connection.end(GOING_AWAY, "the server restarts")
+        await self.connections.emptied(_CLOSE_SECONDS)
+        await self.background.settle(_MAIL_SECONDS)
+        await self.presence.close()
+        await self.bus.close()
+        for client in self._clients:
+            await client.aclose(close_connection_pool=True)
+
+
+def _connect(settings: Settings, url: str, most: int, *, patient: bool = False) -> Redis:
+    """A client of the store with at most so many connections; a `patient` one waits for its answer as long as it takes."""
+    tls = {}
+    if url.startswith("rediss:"):
+        tls = {
+            "ssl_cert_reqs": "none" if settings.redis_tls_verify == "none" else "required",
+            "ssl_check_hostname": settings.redis_tls_verify == "full",
+        }
+    pool = BlockingConnectionPool.from_url(
+        url,
+        decode_responses=True,
+        max_connections=most,
+        timeout=_STORE_SECONDS,
+        socket_connect_timeout=_STORE_SECONDS,
+        socket_timeout=None if patient else _STORE_SECONDS,
+        health_check_interval=0 if patient else 25,
+        **tls,
+    )
+    return Redis(connection_pool=pool)
+
+
+App = sanic.Sanic[Config, Context]
+Request = sanic.Request[App, SimpleNamespace]

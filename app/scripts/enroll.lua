@@ -1,0 +1,4 @@
+-- Makes sure that the user exists.
+-- given: address, seconds
+enroll(given.address, given.seconds)
+return unchanged('enrolled')

@@ -1,0 +1,6 @@
+-- Gives a peer another name.
+-- given: fp, name
+if not peer_field(given.fp, 'state') then return unchanged('unknown') end
+if name_taken(given.name.fold, given.fp) then return unchanged('taken') end
+redis.call('HSET', key('peer', given.fp), 'name', given.name.text, 'fold', given.name.fold)
+return changed('renamed', {given.fp}, {})

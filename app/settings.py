@@ -1,0 +1,216 @@
+"""Settings: frozen, and the only reader of the environment. What is missing or malformed stops the start in one sentence."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from app.addresses import Address, parse_address
+from app.errors import BadInput
+from app.mailserver import MailServer, parse_mail_server
+
+
+class SettingsError(Exception):
+    """The settings don't fit; the message is one sentence for the person who starts the server."""
+
+
+def _setting(read: Callable[[str], Any], default: Any, shown: str, help: str) -> Any:
+    """One setting: how its text is read, its default, and how the default and the meaning are shown to people."""
+    return dataclasses.field(default=default, metadata={"read": read, "shown": shown, "help": help})
+
+
+def _whole(least: int, most: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        if not text.isascii() or not text.isdigit() or not least <= int(text) <= most:
+            raise ValueError(f"is a whole number from {least} to {most}")
+        return int(text)
+
+    return read
+
+
+def _one_of(*words: str) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if text not in words:
+            raise ValueError(f"is one of {', '.join(words)}")
+        return text
+
+    return read
+
+
+def _origin(text: str) -> str:
+    parts = urlsplit(text)
+    if (
+        parts.scheme not in ("http", "https")
+        or not parts.hostname
+        or parts.path not in ("", "/")
+        or parts.query
+        or parts.fragment
+        or parts.username
+    ):
+        raise ValueError("is an origin like https://book.example.org, without a path")
+    default = {"http": 80, "https": 443}[parts.scheme]
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return f"{parts.scheme}://{host}" + (f":{parts.port}" if parts.port and parts.port != default else "")
+
+
+def _redis(text: str) -> str:
+    if urlsplit(text).scheme not in ("redis", "rediss", "unix"):
+        raise ValueError("is like redis://:password@host:6379/0 or rediss://…")
+    return text
+
+
+def _secrets(text: str) -> tuple[str, ...]:
+    keys = tuple(key.strip() for key in text.split(","))
+    if any(len(key) < 32 for key in keys):
+        raise ValueError("needs at least 32 characters, and so does each of several keys between commas")
+    return keys
+
+
+def _sender(text: str) -> str:
+    try:
+        parse_address(text.rpartition("<")[2].rstrip(">") if text.endswith(">") else text)
+    except BadInput:
+        raise ValueError("is a mail address, or like Peerbook <book@example.org>") from None
+    if not text.isprintable():
+        raise ValueError("is one line")
+    return text
+
+
+def _owners(text: str) -> tuple[str, ...]:
+    owners = tuple(owner.lower() for owner in text.replace(",", " ").split())
+    for owner in owners:
+        try:
+            parse_address(f"x{owner}" if owner.startswith("@") else owner)
+        except BadInput:
+            raise ValueError("is a list of mail addresses and @domains") from None
+    return owners
+
+
+def _ice_servers(text: str) -> tuple[dict[str, Any], ...]:
+    try:
+        servers = json.loads(text)
+        fits = isinstance(servers, list) and all(
+            isinstance(server, dict)
+            and set(server) == {"urls"}
+            and all(isinstance(url, str) for url in server["urls"])
+            and isinstance(server["urls"], list)
+            for server in servers
+        )
+    except (ValueError, TypeError):
+        fits = False
+    if not fits:
+        raise ValueError('is a JSON list like [{"urls": ["stun:stun.example.org"]}]')
+    return tuple(servers)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything that can be set. Unset and empty are the same; 0 switches an interval off."""
+
+    host: str = _setting(str, "127.0.0.1", "127.0.0.1; 0.0.0.0 where the platform sets PORT", "where to listen")
+    port: int = _setting(_whole(0, 65535), 8000, "8000", "where to listen; 0 takes a free port")
+    base_url: str = _setting(
+        _origin,
+        "",
+        "http://localhost:PORT with the built-in store",
+        "the origin that users open; links in mails come from it alone",
+    )
+    redis_url: str = _setting(_redis, "", "a built-in store in DATA_DIR", "the store: Redis 7 or Valkey")
+    redis_tls_url: str = _setting(_redis, "", "–", "the same over TLS; comes before REDIS_URL")
+    redis_tls_verify: str = _setting(
+        _one_of("full", "ca", "none"), "full", "full", "check the store's certificate: full, ca (any host name) or none"
+    )
+    data_dir: Path = _setting(Path, Path("data"), "./data", "built-in store and generated secret")
+    secret_key: tuple[str, ...] = _setting(
+        _secrets,
+        (),
+        "generated beside the built-in store",
+        "signs links, at least 32 characters; several between commas, newest first",
+    )
+    smtp_url: MailServer | None = _setting(
+        parse_mail_server,
+        None,
+        "mails are shown on the terminal",
+        "`smtp://user:password@host:587`, `smtps://host:465`, `?starttls=0` for a local server",
+    )
+    mail_from: str = _setting(_sender, "", "peerbook@ and the host of BASE_URL", "the sender of mails")
+    owners: tuple[str, ...] = _setting(_owners, (), "anyone", "addresses and @domains that may have a book")
+    proxies_count: int = _setting(
+        _whole(0, 10), 0, "0; 1 on a dyno", "how many proxies in front are trusted to name the client's IP"
+    )
+    max_message: int = _setting(_whole(1024, 1 << 24), 65536, "65536", "bytes of a message")
+    max_peers: int = _setting(_whole(1, 10_000), 50, "50", "devices of a book")
+    max_requests: int = _setting(_whole(1, 100), 5, "5", "open requests of a book; one more replaces the oldest")
+    request_ttl: int = _setting(_whole(60, 30 * 86400), 86400, "86400", "seconds that a request stays open")
+    wait_timeout: int = _setting(_whole(1, 86400), 900, "900", "seconds that a socket may wait for its owner")
+    mail_interval: int = _setting(
+        _whole(0, 86400), 60, "60", "seconds between login mails to one address; request mails take ten times as long"
+    )
+    link_ttl: int = _setting(_whole(1, 86400), 600, "600", "seconds that a mailed link is good")
+    session_ttl: int = _setting(_whole(60, 30 * 86400), 43200, "43200", "seconds until an unused browser session ends")
+    session_max: int = _setting(_whole(60, 365 * 86400), 604800, "604800", "seconds until any browser session ends")
+    ice_servers: tuple[dict[str, Any], ...] = _setting(
+        _ice_servers, (), "`[]`", "JSON list of STUN servers that peers are told of"
+    )
+    log_level: str = _setting(
+        _one_of("debug", "info", "warning", "error"), "info", "info", "debug, info, warning or error"
+    )
+
+    @property
+    def embedded(self) -> bool:
+        """Whether this process brings its own store."""
+        return not self.store_url
+
+    @property
+    def store_url(self) -> str:
+        """The address of the store, empty for the built-in one."""
+        return self.redis_tls_url or self.redis_url
+
+    @property
+    def secret_keys(self) -> tuple[str, ...]:
+        """The keys, newest first."""
+        return self.secret_key
+
+    @property
+    def secure(self) -> bool:
+        """Whether browsers reach this server over https."""
+        return self.base_url.startswith("https:")
+
+    def serves(self, address: Address) -> bool:
+        """Whether that address may have a book here."""
+        return not self.owners or address.key in self.owners or f"@{address.domain}" in self.owners
+
+
+def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
+    """The settings that the environment holds; raises SettingsError."""
+    given: dict[str, Any] = {}
+    for each in dataclasses.fields(Settings):
+        text = environ.get(each.name.upper(), "").strip()
+        if text:
+            try:
+                given[each.name] = each.metadata["read"](text)
+            except ValueError as error:
+                raise SettingsError(f"{each.name.upper()} {error}.") from None
+    return _complete(given, dyno="DYNO" in environ)
+
+
+def _complete(given: dict[str, Any], *, dyno: bool) -> Settings:
+    embedded = not (given.get("redis_url") or given.get("redis_tls_url"))
+    if embedded and dyno:
+        raise SettingsError("REDIS_URL is missing: a dyno forgets its disk every day, so add a Redis to it.")
+    if not embedded and "secret_key" not in given:
+        raise SettingsError(
+            "SECRET_KEY is missing: beside a REDIS_URL it must be set, to at least 32 random characters."
+        )
+    if not embedded and "base_url" not in given:
+        raise SettingsError("BASE_URL is missing: beside a REDIS_URL it must be set, to the origin that users open.")
+    if "port" in given and (dyno or not embedded):
+        given.setdefault("host", "0.0.0.0")
+    if dyno:
+        given.setdefault("proxies_count", 1)
+    given.setdefault("base_url", f"http://localhost:{given.get('port', 8000)}")
+    given.setdefault("mail_from", f"Peerbook <peerbook@{urlsplit(given['base_url']).hostname}>")
+    return Settings(**given)

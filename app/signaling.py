@@ -1,0 +1,135 @@
+"""Signaling: may this source reach that target? Then deliver.
+
+Between two sockets of one process a message takes no step to the store; across processes it takes one PUBLISH.
+"""
+
+from collections.abc import Awaitable
+from functools import partial
+from typing import Any
+
+from app.book import Place
+from app.books import Books
+from app.bus import Bus, Deliver, Gone
+from app.connections import Connection, Connections
+from app.errors import NotIn, Offline, PeerbookError, UnknownTarget, Unreachable
+from app.messages import (
+    BadMessage,
+    Command,
+    GetIceServers,
+    GetList,
+    MessageId,
+    Rename,
+    Signal,
+    encode_done,
+    encode_error,
+    encode_ice_servers,
+    encode_peers,
+    encode_signal,
+    parse_message,
+)
+from app.peers import Fingerprint
+
+
+class Signaling:
+    """Serves the messages of connections."""
+
+    def __init__(self, books: Books, bus: Bus, connections: Connections, ice_servers: list[dict[str, Any]]) -> None:
+        self._books = books
+        self._bus = bus
+        self._connections = connections
+        self._ice_servers = ice_servers
+        bus.hear(Deliver, self._deliver)
+        bus.hear(Gone, self._gone)
+
+    def receive(self, connection: Connection, frame: bytes) -> Awaitable[None] | None:
+        """Serve one message. What needs the store is returned to be awaited; the next message waits for it."""
+        try:
+            command, message_id = parse_message(frame)
+        except BadMessage as error:
+            connection.send(encode_error(error, error.message_id))
+            return None
+        try:
+            return self._serve(connection, command, message_id)
+        except PeerbookError as error:
+            connection.send(encode_error(error, message_id))
+            return None
+
+    def _serve(self, connection: Connection, command: Command, message_id: MessageId | None) -> Awaitable[None] | None:
+        book = connection.book
+        if connection.peer is None or book is None:
+            raise NotIn
+        match command:
+            case Signal():
+                self._forward(connection, command, message_id)
+            case GetList():
+                connection.send(encode_peers(book.uid, book.listed(), book.online))
+                _acknowledge(connection, message_id)
+            case GetIceServers():
+                connection.send(encode_ice_servers(self._ice_servers))
+                _acknowledge(connection, message_id)
+            case Rename():
+                return self._rename(connection, command.name, message_id)
+        return None
+
+    def route(self, source: Connection, target: Fingerprint) -> Place:
+        """Where the target is online, if the source may reach it; raises UnknownTarget or Offline."""
+        book = source.book
+        peer = book.verified(target) if book else None
+        if book is None or peer is None:
+            # A peer of somebody else looks exactly like an unknown one, so nobody can probe for peers.
+            raise UnknownTarget
+        place = book.online.get(target)
+        if place is None:
+            raise Offline(peer.last_seen)
+        return place
+
+    def _forward(self, source: Connection, signal: Signal, message_id: MessageId | None) -> None:
+        assert source.peer is not None
+        place = self.route(source, signal.target)
+        frame = encode_signal(source.peer, signal)
+        if place.process == self._bus.process:
+            target = self._connections.get(place.connection)
+            if target is None or not target.deliver(frame):
+                raise Unreachable
+            _acknowledge(source, message_id)
+        else:
+            event = Deliver(place.connection, frame.decode(), signal.target, self._bus.process, source.id, message_id)
+            self._bus.publish(place.process, event, partial(self._handed_over, source, message_id))
+
+    @staticmethod
+    def _handed_over(source: Connection, message_id: MessageId | None, receivers: int | None) -> None:
+        """The store said how many processes got it: one, or the target's process is out of reach."""
+        if receivers:
+            _acknowledge(source, message_id)
+        else:
+            source.send(encode_error(Unreachable(), message_id))
+
+    def _deliver(self, event: Deliver) -> None:
+        """Another process forwards to a connection that it takes to be here."""
+        target = self._connections.get(event.connection)
+        if target is None or target.ended:
+            self._bus.publish(event.sender_process, Gone(event.sender, event.target, event.message_id))
+        else:
+            target.deliver(event.frame.encode())
+
+    def _gone(self, event: Gone) -> None:
+        source = self._connections.get(event.sender)
+        if source is None:
+            return
+        peer = source.book.verified(event.target) if source.book else None
+        error = Offline(peer.last_seen) if peer else UnknownTarget()
+        source.send(encode_error(error, event.message_id))
+
+    async def _rename(self, connection: Connection, name: str, message_id: MessageId | None) -> None:
+        assert connection.book is not None
+        try:
+            await self._books.rename(connection.book.uid, connection.fp, name)
+        except PeerbookError as error:
+            connection.send(encode_error(error, message_id))
+        else:
+            _acknowledge(connection, message_id)
+
+
+def _acknowledge(connection: Connection, message_id: MessageId | None) -> None:
+    if message_id is not None:
+        connection.send(encode_done(message_id))

@@ -1,0 +1,300 @@
+"""The store: every Redis key, command and script. Strings in, objects out.
+
+    user:{uid}               hash    email, created_on, generation, admissions (a counter)
+    book:{uid}               zset    fp by created_on
+    peer:{uid}:<fp>          hash    name, fold, kind, state, claim, created_on, verified_on, last_seen
+    requests:{uid}           zset    rid by time; request:{uid}:<rid> hash with EX
+    denied:{uid}             hash    rid -> until
+    online:{uid}             hash    fp -> "process connection number"
+    interest:{uid}           set     processes that hold this book
+    version:{uid}            counter +1 at every change of the book or of presence
+    books:<fp>               set     uids whose book has it verified: an index, never the truth
+    wait:<fp>                set     processes with a socket that waits and names nobody, EX
+    uid:<email>              string  uid
+    link:<hash>              string  JSON, EX; session:<hash> hash, EX
+    process:<id>             string  the lease of a process, EX; and the name of its channel
+    limit:*                  counters, all with EX
+
+All keys of one user carry the hash tag {uid}, so that each change of a book is one atomic script, on one server
+and on a cluster alike. Times are the store's own (TIME, EX), so clocks of several processes need not agree.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import msgspec
+from redis.asyncio import Redis
+from redis.exceptions import NoScriptError, RedisError
+
+from app.addresses import Address
+from app.book import Owner, Place, Report
+from app.errors import Unreachable
+from app.peers import Device, Fingerprint, Peer, Request, fold_name
+
+_SCRIPTS = Path(__file__).parent / "scripts"
+_STEM = 58  # characters of a 64-character name that leave place for " 2", " 3", …
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a script says: its outcome in one word, and the report where it changed or loaded something."""
+
+    outcome: str
+    report: Report | None = None
+
+
+class Store:
+    """The commands of this program, on one Redis client that decodes its answers."""
+
+    def __init__(self, redis: Redis) -> None:
+        self.redis = redis
+        self._scripts = {path.stem: path.read_text() for path in _SCRIPTS.glob("*.lua")}
+        common = self._scripts.pop("common")
+        self._scripts = {name: common + text for name, text in self._scripts.items()}
+        self._shas: dict[str, str] = {}
+
+    async def open(self) -> None:
+        """Load the scripts; raises Unreachable without a store."""
+        for name, text in self._scripts.items():
+            self._shas[name] = await self._answer(self.redis.script_load(text))
+
+    async def ping(self) -> None:
+        """Raises Unreachable unless the store answers."""
+        await self._answer(self.redis.ping())
+
+    # Books
+
+    async def load(self, uid: str, process: str | None = None) -> Report | None:
+        """The whole book, None where there is no such user; `process` hears of its changes from here on."""
+        answer = await self.run("load", uid, {"process": process} if process else {})
+        return answer.report
+
+    async def run(self, script: str, uid: str, given: Mapping[str, Any]) -> Answer:
+        """One atomic script on one user's keys."""
+        arguments = (f"user:{{{uid}}}", uid, msgspec.json.encode(given).decode())
+        try:
+            raw = await self._answer(self.redis.evalsha(self._shas[script], 1, *arguments))
+        except NoScriptError:  # the store restarted without its script cache
+            await self.open()
+            raw = await self._answer(self.redis.evalsha(self._shas[script], 1, *arguments))
+        return _read_answer(uid, raw)
+
+    async def ask(self, uid: str, address: Address | None, device: Device, *, most: int, seconds: int) -> Answer:
+        """A device asks; outcome verified, asked, denied or unknown (no such user, and no address to make one)."""
+        given = {
+            "fp": device.fp,
+            "claim": device.claim,
+            "name": device.name,
+            "kind": device.kind,
+            "place": device.place,
+            "most": most,
+            "seconds": seconds,
+        }
+        return await self.run("ask", uid, given | ({"address": address.typed} if address else {}))
+
+    # Users
+
+    async def uid_of(self, address: Address) -> str | None:
+        """The user with that address."""
+        uid: str | None = await self._answer(self.redis.get(_uid_key(address)))
+        return uid
+
+    async def enroll(self, address: Address, candidate: str, seconds: int) -> str:
+        """The uid of that address: `candidate` for a new one, which ends after `seconds` unless the owner comes."""
+        key = _uid_key(address)
+        pipeline = self.redis.pipeline(transaction=False)
+        pipeline.set(key, candidate, ex=seconds, nx=True)
+        pipeline.get(key)
+        pipeline.expire(key, seconds, gt=True)
+        _, uid, _ = await self._answer(pipeline.execute())
+        return str(uid or candidate)
+
+    async def settle(self, uid: str, address: Address) -> bool:
+        """The owner came by a mailed link, so the user stays; False where there is no such user any more."""
+        await self._answer(self.redis.persist(_uid_key(address)))
+        return (await self.run("settle", uid, {})).outcome == "settled"
+
+    # The index from fingerprints to books, and who waits to be found in it
+
+    async def books_of(self, fp: Fingerprint) -> set[str]:
+        """The uids whose books may have the fingerprint verified; the books themselves are the truth."""
+        return set(await self._answer(self.redis.smembers(f"books:{fp}")))
+
+    async def index(self, fp: Fingerprint, uid: str) -> set[str]:
+        """Enter the fingerprint as verified in that book; returns the processes where someone waits for that."""
+        pipeline = self.redis.pipeline(transaction=False)
+        pipeline.sadd(f"books:{fp}", uid)
+        pipeline.smembers(f"wait:{fp}")
+        _, waiting = await self._answer(pipeline.execute())
+        return set(waiting)
+
+    async def unindex(self, fp: Fingerprint, uid: str) -> None:
+        """The fingerprint is not verified in that book any more."""
+        await self._answer(self.redis.srem(f"books:{fp}", uid))
+
+    async def wait_for(self, fp: Fingerprint, process: str, seconds: int) -> set[str]:
+        """Wait for any book to have the fingerprint; returns those that may have it by now.
+
+        The waiter writes before it reads and the approver does likewise (`index`), so no wake-up is lost.
+        """
+        pipeline = self.redis.pipeline(transaction=False)
+        pipeline.sadd(f"wait:{fp}", process)
+        pipeline.expire(f"wait:{fp}", seconds)
+        pipeline.smembers(f"books:{fp}")
+        _, _, uids = await self._answer(pipeline.execute())
+        return set(uids)
+
+    async def stop_waiting_for(self, fp: Fingerprint, process: str) -> None:
+        """Nobody of this process waits for the fingerprint any more."""
+        await self._answer(self.redis.srem(f"wait:{fp}", process))
+
+    # Links and sessions, by the hash of their secret
+
+    async def keep_link(self, digest: str, members: Mapping[str, Any], seconds: int) -> None:
+        """Keep what a link stands for until it is redeemed or `seconds` are over."""
+        await self._answer(self.redis.set(f"link:{digest}", msgspec.json.encode(members), ex=seconds))
+
+    async def peek_link(self, digest: str) -> dict[str, Any] | None:
+        """What a link stands for; it stays good."""
+        return _read_json(await self._answer(self.redis.get(f"link:{digest}")))
+
+    async def take_link(self, digest: str) -> dict[str, Any] | None:
+        """What a link stands for; of all who ask, one gets it."""
+        return _read_json(await self._answer(self.redis.getdel(f"link:{digest}")))
+
+    async def keep_session(self, digest: str, members: Mapping[str, str | int], seconds: int) -> None:
+        """Begin a browser session."""
+        pipeline = self.redis.pipeline(transaction=True)
+        pipeline.hset(f"session:{digest}", mapping=cast(Any, members))
+        pipeline.expire(f"session:{digest}", seconds)
+        await self._answer(pipeline.execute())
+
+    async def session_and_book(self, digest: str, uid: str, seconds: int) -> tuple[dict[str, str], Report | None]:
+        """A page's one pipeline: the session, prolonged to `seconds`, and the book it opens."""
+        for again in (True, False):
+            pipeline = self.redis.pipeline(transaction=False)
+            pipeline.hgetall(f"session:{digest}")
+            pipeline.expire(f"session:{digest}", seconds)
+            pipeline.evalsha(self._shas["load"], 1, f"user:{{{uid}}}", uid, "{}")
+            session, _, raw = await self._answer(pipeline.execute(raise_on_error=False))
+            if not (isinstance(raw, NoScriptError) and again):
+                break
+            await self.open()
+        if isinstance(raw, Exception) or isinstance(session, Exception):
+            raise Unreachable
+        return session, _read_answer(uid, raw).report
+
+    async def end_session(self, digest: str) -> None:
+        """End a browser session."""
+        await self._answer(self.redis.delete(f"session:{digest}"))
+
+    # Processes
+
+    async def keep_lease(self, process: str, seconds: int) -> None:
+        """This process lives for that long from now on."""
+        await self._answer(self.redis.set(f"process:{process}", "1", ex=seconds))
+
+    async def end_lease(self, process: str) -> None:
+        """This process is no more."""
+        await self._answer(self.redis.delete(f"process:{process}"))
+
+    async def living(self, processes: Iterable[str]) -> set[str]:
+        """Those of the processes whose lease holds."""
+        names = list(processes)
+        if not names:
+            return set()
+        leases = await self._answer(self.redis.mget([f"process:{name}" for name in names]))
+        return {name for name, lease in zip(names, leases, strict=True) if lease}
+
+    async def lose_interest(self, uid: str, process: str) -> None:
+        """The process holds that book no more."""
+        await self._answer(self.redis.srem(f"interest:{{{uid}}}", process))
+
+    # Limits
+
+    async def first_in(self, what: str, seconds: int) -> bool:
+        """Whether this is the first `what` within so many seconds; atomic over all processes."""
+        return bool(await self._answer(self.redis.set(f"limit:{what}", "1", ex=seconds, nx=True)))
+
+    async def _answer(self, command: Any) -> Any:
+        """The answer to a command, whose type redis-py leaves open between its sync and its async client."""
+        try:
+            return await command
+        except NoScriptError:
+            raise
+        except (RedisError, OSError, TimeoutError) as error:
+            raise Unreachable from error
+
+
+def name_given(name: str, *, exact: bool) -> dict[str, Any]:
+    """A name as the scripts take it. `exact`: refuse a taken one; else the next free "name 2", "name 3", … is used."""
+    stem = name[:_STEM].rstrip()
+    return {"text": name, "fold": fold_name(name), "stem": stem, "stem_fold": fold_name(stem), "exact": exact}
+
+
+def _uid_key(address: Address) -> str:
+    return f"uid:{address.key}"
+
+
+def _read_json(text: str | bytes | None) -> dict[str, Any] | None:
+    return msgspec.json.decode(text, type=dict[str, Any]) if text else None
+
+
+def _read_answer(uid: str, raw: list[Any]) -> Answer:
+    if len(raw) == 1:
+        return Answer(raw[0])
+    outcome, version, interested, user, peers, requests = raw
+    owner = _pairs(user)
+    report = Report(
+        owner=Owner(uid, owner["email"], int(owner["generation"]), int(owner["created_on"])),
+        version=version,
+        interested=frozenset(interested),
+        peers={fp: _read_peer(fp, _pairs(row)) for fp, row, _ in peers},
+        online={fp: _read_place(place) for fp, _, place in peers},
+        requests={rid: _read_request(rid, _pairs(row)) for rid, row, _ in requests},
+        denied={rid: int(until) if until else None for rid, _, until in requests},
+        whole=outcome == "loaded",
+    )
+    return Answer(outcome, report)
+
+
+def _read_peer(fp: str, row: dict[str, str]) -> Peer | None:
+    if not row:
+        return None
+    return Peer(
+        fp=Fingerprint(fp),
+        name=row["name"],
+        kind=row["kind"],
+        state=cast(Any, row["state"]),
+        claim=row["claim"],
+        created_on=int(row["created_on"]),
+        verified_on=int(row["verified_on"]),
+        last_seen=int(row["last_seen"]),
+    )
+
+
+def _read_place(text: str) -> Place | None:
+    if not text:
+        return None
+    process, connection, number = text.split(" ")
+    return Place(process, connection, int(number))
+
+
+def _read_request(rid: str, row: dict[str, str]) -> Request | None:
+    if not row:
+        return None
+    return Request(
+        rid=rid,
+        fp=Fingerprint(row["fp"]),
+        claim=row["claim"],
+        name=row["name"],
+        kind=row["kind"],
+        place=row["place"],
+        asked_on=int(row["asked_on"]),
+    )
+
+
+def _pairs(flat: list[str]) -> dict[str, str]:
+    return dict(zip(flat[::2], flat[1::2], strict=True))

@@ -1,0 +1,79 @@
+"""Fixtures: a real store, a real mail server, and the server itself on a real socket, all in the test's own loop."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+import uvloop
+from redis.asyncio import Redis
+
+from app.embedded import EmbeddedStore
+from app.server import Running, listen
+from app.settings import Settings
+from tests.support import Mailbox, Scene, open_mailbox
+
+Start = Callable[..., Awaitable[Scene]]
+
+SECRET = "a secret that only the tests know, 32+"
+
+
+def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> Mapping[str, Callable[[], Any]]:
+    """The loop that the server runs on."""
+    return {"uvloop": uvloop.new_event_loop}
+
+
+@pytest.fixture(scope="session")
+def store_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with EmbeddedStore(tmp_path_factory.mktemp("store")) as store:
+        yield store.url
+
+
+@pytest.fixture
+async def redis(store_url: str) -> AsyncIterator[Redis]:
+    """A client of the store, which is empty."""
+    client = Redis.from_url(store_url, decode_responses=True)
+    await client.flushall()
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture
+async def mailbox() -> AsyncIterator[Mailbox]:
+    async with open_mailbox() as box:
+        yield box
+
+
+@pytest.fixture
+async def start(store_url: str, redis: Redis, mailbox: Mailbox) -> AsyncIterator[Start]:
+    """Starts a server with these settings; several of them share the store like processes do."""
+    async with AsyncExitStack() as stack:
+
+        async def start_one(**given: Any) -> Scene:
+            from app.mailserver import parse_mail_server
+
+            fixed = {
+                "host": "127.0.0.1",
+                "port": 0,
+                "mail_interval": 0,
+                "secret_key": (SECRET,),
+                "mail_from": "book@example.org",
+            }
+            draft = Settings(**fixed | {"smtp_url": parse_mail_server(mailbox.url)} | given)
+            listener = listen(draft)
+            origin = given.get("base_url") or f"http://127.0.0.1:{listener.getsockname()[1]}"
+            settings = Settings(**fixed | {"smtp_url": parse_mail_server(mailbox.url), "base_url": origin} | given)
+            running = await Running.open(settings, store_url, listener)
+            stack.push_async_callback(running.close)
+            scene = Scene(f"http://127.0.0.1:{running.port}", mailbox)
+            scene.running = running
+            stack.push_async_callback(scene.close)
+            return scene
+
+        yield start_one
+
+
+@pytest.fixture
+async def scene(start: Start) -> Scene:
+    """A server with the default settings."""
+    return await start()

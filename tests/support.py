@@ -1,0 +1,229 @@
+"""What the tests play with: devices, owners in a browser, and a mailbox. All of them real, over real sockets."""
+
+import asyncio
+import email
+import email.policy
+import itertools
+import json
+import re
+import secrets
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from email.message import EmailMessage
+from typing import Any, cast
+from urllib.parse import urlencode
+
+import httpx
+from aiosmtpd.smtp import SMTP, Envelope, Session
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+
+SECONDS = 10.0
+"""How long a test waits for what must come."""
+
+Message = dict[str, Any]
+
+
+def new_fingerprint() -> str:
+    """The fingerprint of a device that nobody has seen yet."""
+    return secrets.token_hex(32).upper()
+
+
+class Mailbox:
+    """A real mail server that keeps what it gets."""
+
+    def __init__(self) -> None:
+        self.mails: list[tuple[str, EmailMessage]] = []
+        self.refuse = ""
+        self._news = asyncio.Condition()
+        self.url = ""
+
+    async def handle_RCPT(  # noqa: N802 - the name is aiosmtpd's
+        self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
+    ) -> str:
+        if self.refuse:
+            return self.refuse
+        envelope.rcpt_tos.append(address)
+        return "250 OK"
+
+    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
+        content = cast(bytes, envelope.content)
+        message = cast(EmailMessage, email.message_from_bytes(content, policy=email.policy.default))
+        async with self._news:
+            self.mails.extend((to, message) for to in envelope.rcpt_tos)
+            self._news.notify_all()
+        return "250 OK"
+
+    async def next_mail(self, to: str) -> EmailMessage:
+        """The oldest mail to that address, taken out of the box; waits for it."""
+        async with self._news:
+            await asyncio.wait_for(self._news.wait_for(lambda: any(each == to for each, _ in self.mails)), SECONDS)
+            index = next(i for i, (each, _) in enumerate(self.mails) if each == to)
+            return self.mails.pop(index)[1]
+
+    async def next_link(self, to: str) -> str:
+        """The link in the next mail to that address."""
+        return link_in(await self.next_mail(to))
+
+
+def text_of(mail: EmailMessage) -> str:
+    """The plain text of a mail."""
+    part = mail.get_body(("plain",))
+    assert part is not None
+    return str(part.get_content()).replace("\r\n", "\n")
+
+
+def link_in(mail: EmailMessage) -> str:
+    """The link that stands in a mail on a line of its own."""
+    match = re.search(r"^(https?://\S+/link/\S+)$", text_of(mail), re.M)
+    assert match, text_of(mail)
+    return match[1]
+
+
+class Device:
+    """A device: a fingerprint, and a socket that is read one message at a time."""
+
+    def __init__(self, socket: ClientConnection, fp: str) -> None:
+        self.socket = socket
+        self.fp = fp
+
+    async def hear(self) -> Message:
+        """The next message."""
+        return cast(Message, json.loads(await asyncio.wait_for(self.socket.recv(), SECONDS)))
+
+    async def hear_until(self, wanted: Callable[[Message], bool]) -> Message:
+        """The next message that is wanted; others are passed over."""
+        while True:
+            message = await self.hear()
+            if wanted(message):
+                return message
+
+    async def say(self, message: Message | str | bytes) -> None:
+        """Send a message: an object as JSON, a text or bytes as they are."""
+        await self.socket.send(json.dumps(message) if isinstance(message, dict) else message)
+
+    async def ask(self, message: Message) -> Message:
+        """Send a message with an id, and return what is answered to it."""
+        number = next(_ids)
+        await self.say(message | {"id": number})
+        return await self.hear_until(lambda heard: heard.get("id") == number)
+
+    async def hears_nothing(self) -> None:
+        """Nothing was sent to this device before the answer to a message that it sends now."""
+        number = next(_ids)
+        await self.say({"command": "no such command", "id": number})
+        heard = await self.hear()
+        assert heard.get("id") == number, heard
+
+    async def close_code(self) -> int | None:
+        """The code with which the server closes."""
+        try:
+            while True:
+                await asyncio.wait_for(self.socket.recv(), SECONDS)
+        except ConnectionClosed:
+            return self.socket.close_code
+
+
+_ids = itertools.count(1)
+
+
+class Owner:
+    """A person with a browser: an HTTP client with cookies that posts forms as a page of ours would."""
+
+    def __init__(self, url: str, address: str, mailbox: Mailbox) -> None:
+        self.url = url
+        self.address = address
+        self.mailbox = mailbox
+        self.http = httpx.AsyncClient(base_url=url, headers={"Accept": "text/html", "Sec-Fetch-Site": "same-origin"})
+
+    async def open_link(self, link: str) -> None:
+        """Open a mailed link and press its button."""
+        path = link.removeprefix(self.url)
+        assert (await self.http.get(path)).status_code == 200
+        answer = await self.http.post(path)
+        assert (answer.status_code, answer.headers["location"]) == (303, "/peers")
+
+    async def log_in(self) -> None:
+        """Have a link mailed, and open it."""
+        assert (await self.http.post("/login", data={"email": self.address})).status_code == 200
+        await self.open_link(await self.mailbox.next_link(self.address))
+
+    async def page(self) -> str:
+        """The device page."""
+        answer = await self.http.get("/peers")
+        assert answer.status_code == 200
+        return answer.text
+
+    async def act(self, path: str, **fields: str) -> httpx.Response:
+        """Post a form of the device page."""
+        return await self.http.post(path, data=fields)
+
+    async def do(self, path: str, **fields: str) -> None:
+        """Post a form of the device page that must succeed."""
+        answer = await self.act(path, **fields)
+        assert answer.status_code == 303, answer.text
+
+    async def approve(self, fp: str, **fields: str) -> None:
+        await self.do(f"/peers/{fp}/approve", **fields)
+
+    async def uid(self) -> str:
+        """The uid on the page."""
+        match = re.search(r"<code[^>]*>([0-9a-f]{32})</code>", await self.page())
+        assert match
+        return match[1]
+
+
+class Scene:
+    """A running server, its mailbox, and a way to bring devices and owners."""
+
+    def __init__(self, url: str, mailbox: Mailbox) -> None:
+        self.url = url
+        self.mailbox = mailbox
+        self.http = httpx.AsyncClient(base_url=url)
+        self._owners: list[Owner] = []
+        self._sockets: list[ClientConnection] = []
+
+    def owner(self, address: str = "") -> Owner:
+        """Somebody with a mail address and a fresh browser."""
+        owner = Owner(self.url, address or f"owner{secrets.token_hex(4)}@example.org", self.mailbox)
+        self._owners.append(owner)
+        return owner
+
+    async def connect(self, fp: str = "", **query: str) -> Device:
+        """A device that opened its socket."""
+        fp = fp or new_fingerprint()
+        url = f"{self.url.replace('http', 'ws', 1)}/ws?{urlencode({'fp': fp} | query)}"
+        socket = await connect(url, proxy=None, compression=None, open_timeout=SECONDS)
+        self._sockets.append(socket)
+        return Device(socket, fp)
+
+    async def join(self, owner: Owner, name: str = "laptop", fp: str = "") -> Device:
+        """A device that was approved, is in, and has read its 200 and its list."""
+        device = await self.connect(fp, email=owner.address, name=name)
+        heard = await device.hear()
+        if heard["code"] == 401:
+            if "session" not in {cookie.name for cookie in owner.http.cookies.jar}:
+                await owner.log_in()
+            await owner.approve(device.fp)
+            heard = await device.hear()
+        assert heard["code"] == 200
+        assert "peers" in await device.hear()
+        return device
+
+    async def close(self) -> None:
+        for socket in self._sockets:
+            await socket.close()
+        for owner in self._owners:
+            await owner.http.aclose()
+        await self.http.aclose()
+
+
+@asynccontextmanager
+async def open_mailbox(**options: Any) -> AsyncIterator[Mailbox]:
+    """A mailbox at a free port; options are aiosmtpd's."""
+    mailbox = Mailbox()
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: SMTP(mailbox, loop=loop, hostname="mail.test", **options), "127.0.0.1", 0)
+    mailbox.url = f"smtp://127.0.0.1:{server.sockets[0].getsockname()[1]}?starttls=0"
+    yield mailbox
+    server.close()
