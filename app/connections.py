@@ -8,12 +8,9 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from app.book import Book, Change
+from app.closecodes import CloseCode
 from app.owners import OwnerName
 from app.peers import Device, Fingerprint, Peer
-
-REJECTED = 4403
-UNANSWERED = 4401
-REPLACED = 4409
 
 
 class Stage(Enum):
@@ -37,7 +34,7 @@ class Connection:
     device: Device
     owner: OwnerName | None
     send: Callable[[bytes], bool]
-    close: Callable[[int, str], None]
+    close: Callable[[CloseCode, str], None]
     id: str = field(default_factory=lambda: secrets.token_hex(6))
     nonce: str = field(default_factory=lambda: secrets.token_urlsafe(16))
     stage: Stage = Stage.ARRIVING
@@ -77,7 +74,7 @@ class Connection:
             return True
         return self.stage is Stage.IN and self.send(frame)
 
-    def end(self, code: int, reason: str) -> None:
+    def end(self, code: CloseCode, reason: str) -> None:
         """Close it, from our side."""
         if not self.ended:
             self.close(code, reason)

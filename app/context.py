@@ -13,6 +13,7 @@ from app.asking import Asking
 from app.background import Background
 from app.books import Books
 from app.bus import Bus
+from app.closecodes import CloseCode
 from app.connections import Connections
 from app.limits import Limits
 from app.mailer import Mailer
@@ -22,7 +23,7 @@ from app.sessions import Sessions
 from app.settings import Settings
 from app.signaling import Signaling
 from app.store import Store
-from app.wsprotocol import GOING_AWAY, Pinger
+from app.wsprotocol import Pinger
 
 _STORE_CONNECTIONS = 5  # with the bus's two, 7 a process: small hosted stores allow 20, and a deploy overlaps two
 _STORE_SECONDS = 5.0
@@ -86,7 +87,7 @@ class Context:
         self.draining = True
         self.pinger.stop()
         for connection in self.connections:
-            connection.end(GOING_AWAY, "the server restarts")
+            connection.end(CloseCode.GOING_AWAY, "the server restarts")
         await self.connections.emptied(_CLOSE_SECONDS)
         await self.background.settle(_MAIL_SECONDS)
         await self.presence.close()

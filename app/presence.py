@@ -1,6 +1,7 @@
 """Presence: a connection arrives, waits or is let in, hears of the others, and leaves; and this process's lease."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable
 from functools import lru_cache, partial
@@ -11,12 +12,14 @@ from app.background import Background
 from app.book import Book, Change, Update
 from app.books import Books
 from app.bus import Bus, Found
-from app.connections import REJECTED, REPLACED, UNANSWERED, Connection, Connections, Stage
+from app.closecodes import CloseCode
+from app.connections import Connection, Connections, Stage
 from app.errors import Unreachable
 from app.messages import encode_error, encode_peers, encode_update, encode_waiting, encode_welcome
 from app.owners import OwnerName
 from app.peers import NO_CLAIM, Peer
-from app.wsprotocol import TRY_AGAIN_LATER
+
+log = logging.getLogger("peerbook.presence")
 
 LEASE_SECONDS = 30
 _REFRESH_SECONDS = 10.0
@@ -68,7 +71,7 @@ class Presence:
                 await self._arrive_named(connection, connection.owner)
         except Unreachable as error:
             connection.send(encode_error(error))
-            connection.end(TRY_AGAIN_LATER, "out of reach")
+            connection.end(CloseCode.TRY_AGAIN_LATER, "out of reach")
 
     async def leave(self, connection: Connection) -> None:
         """The socket is gone."""
@@ -79,6 +82,7 @@ class Presence:
         self._let_go(connection)
         if self._connections.stop_unnamed(connection):
             await self._books.store.stop_waiting_for(connection.fp, self._process)
+        log.info("event=left peer=%s", connection.fp[:8])
         if book and was is Stage.IN:
             await self._books.leave(book.uid, connection.fp, connection.id)
 
@@ -94,7 +98,7 @@ class Presence:
             return
         if ask.denied:
             connection.send(encode_waiting(_DENIED, None, connection.first_nonce()))
-            connection.end(REJECTED, "denied")
+            connection.end(CloseCode.REJECTED, "denied")
             return
         if ask.uid and connection.book is None:
             await self._hold(connection, ask.uid)
@@ -159,9 +163,10 @@ class Presence:
         if connection.ended:
             return
         connection.stage = Stage.WAITING
+        log.info("event=waiting peer=%s", connection.fp[:8])
         connection.send(encode_waiting(_WAITING, pair, connection.first_nonce()))
         connection.timer = asyncio.get_running_loop().call_later(
-            self._wait_timeout, connection.end, UNANSWERED, "nobody answered in time"
+            self._wait_timeout, connection.end, CloseCode.UNANSWERED, "nobody answered in time"
         )
         self._settle(connection)
 
@@ -190,12 +195,13 @@ class Presence:
             await self._admit(connection)
         except Unreachable as error:
             connection.send(encode_error(error))
-            connection.end(TRY_AGAIN_LATER, "out of reach")
+            connection.end(CloseCode.TRY_AGAIN_LATER, "out of reach")
 
     def _welcome(self, connection: Connection, book: Book) -> None:
         """200, then the list, then whatever came for it meanwhile."""
         self._stop_timer(connection)
         connection.stage = Stage.IN
+        log.info("event=in peer=%s", connection.fp[:8])
         connection.send(encode_welcome(book.uid, connection.first_nonce()))
         connection.send(encode_peers(book.uid, book.listed(), book.online))
         early, connection.early = connection.early, []
@@ -229,16 +235,16 @@ class Presence:
         if connection.stage is Stage.IN:
             place = book.online.get(connection.fp)
             if peer is None or not peer.verified:
-                connection.end(REJECTED, "revoked or removed")
+                connection.end(CloseCode.REJECTED, "revoked or removed")
             elif place is None:
                 self._background.start(self._admit_again(connection, book))
             elif (place.process, place.connection) != (self._process, connection.id):
-                connection.end(REPLACED, "connected elsewhere")
+                connection.end(CloseCode.REPLACED, "connected elsewhere")
         elif connection.stage is Stage.WAITING:
             if peer and peer.lets_in(connection.device.claim):
                 self._background.start(self._admit_later(connection))
             elif _is_denied(book, connection, peer):
-                connection.end(REJECTED, "rejected")
+                connection.end(CloseCode.REJECTED, "rejected")
 
     async def _admit_again(self, connection: Connection, book: Book) -> None:
         """Somebody took this process for dead: say that the peer is still here."""

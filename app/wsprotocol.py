@@ -17,15 +17,13 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 
+from app.closecodes import CloseCode
+
 log = logging.getLogger("peerbook.websocket")
 
 # The library logs every connection's opening and closing; we log people arriving and leaving ourselves.
 _silent = logging.getLogger("peerbook.websockets")
 _silent.setLevel(logging.CRITICAL)
-
-GOING_AWAY = 1001
-INTERNAL_ERROR = 1011
-TRY_AGAIN_LATER = 1013
 
 _MOST_UNSENT = 256 * 1024
 _MOST_FRAGMENTS = 64
@@ -88,7 +86,7 @@ class Upgraded:
 
     def end_connection(self, code: int) -> None:
         """The handler was cancelled."""
-        self.socket.close(GOING_AWAY)
+        self.socket.close(CloseCode.GOING_AWAY)
 
 
 class WebSocket(asyncio.Protocol):
@@ -139,7 +137,7 @@ class WebSocket(asyncio.Protocol):
         self._flush()
         return True
 
-    def close(self, code: int, reason: str = "") -> None:
+    def close(self, code: CloseCode, reason: str = "") -> None:
         """Send a close frame (RFC 6455, section 7.4) and end, with or without the peer's answer."""
         if self._frames.state is State.OPEN:
             self._frames.send_close(code, reason)
@@ -179,7 +177,7 @@ class WebSocket(asyncio.Protocol):
 
     def close_if_idle(self) -> bool:
         """Part of the server's stop."""
-        self.close(GOING_AWAY)
+        self.close(CloseCode.GOING_AWAY)
         return self.closed
 
     def abort(self) -> None:
@@ -235,13 +233,13 @@ class WebSocket(asyncio.Protocol):
             return
         if not frame.fin:
             if self._fragments >= _MOST_FRAGMENTS:
-                self._fail(1009, "too many fragments")
+                self._fail(CloseCode.MESSAGE_TOO_BIG, "too many fragments")
             return
         message, self._parts = b"".join(self._parts), []
         if not self._text:
             message = b""
         elif not _is_utf8(message):
-            return self._fail(1007, "not UTF-8")
+            return self._fail(CloseCode.INVALID_DATA, "not UTF-8")
         if self._paused:
             self._queue.append(message)
         else:
@@ -254,9 +252,9 @@ class WebSocket(asyncio.Protocol):
             self._on_message(message)
         except Exception:  # nobody above us would catch it
             log.exception("event=websocket_handler_failed")
-            self.close(INTERNAL_ERROR)
+            self.close(CloseCode.INTERNAL_ERROR)
 
-    def _fail(self, code: int, reason: str) -> None:
+    def _fail(self, code: CloseCode, reason: str) -> None:
         if self._frames.state is State.OPEN:
             self._frames.fail(code, reason)
 

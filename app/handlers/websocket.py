@@ -5,12 +5,13 @@ from collections.abc import Awaitable
 
 from sanic import Blueprint
 
+from app.closecodes import CloseCode
 from app.connections import Connection
 from app.context import Context, Request
 from app.handlers.places import place_of
 from app.owners import read_owner
 from app.peers import NO_CLAIM, Device, clean_kind, clean_name, parse_fingerprint
-from app.wsprotocol import INTERNAL_ERROR, Upgraded, WebSocket
+from app.wsprotocol import Upgraded, WebSocket
 
 log = logging.getLogger("peerbook.websocket")
 
@@ -60,5 +61,5 @@ async def _converse(context: Context, connection: Connection, socket: WebSocket)
         await context.presence.arrive(connection)
     except Exception:
         log.exception("event=arrival_failed")
-        socket.close(INTERNAL_ERROR)
+        socket.close(CloseCode.INTERNAL_ERROR)
     socket.resume()
