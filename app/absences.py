@@ -1,7 +1,7 @@
 """Absences: that a peer left is told to the others only after a while, and not at all when it comes back by then.
 
 A phone that changes from Wi-Fi to mobile data is gone for a second; nobody needs to hear of that. Only the push
-waits: lists and routing tell the truth at once.
+waits: lists and routing tell the truth at once, and so a return is always told, to whoever met the truth meanwhile.
 """
 
 import asyncio
@@ -30,10 +30,8 @@ class Absences:
         waiting = self._timers.pop(key, None)
         if waiting:
             waiting.cancel()
-        if not update.only_presence:
+        if not update.only_presence or update.online:
             return True
-        if update.online:
-            return waiting is None  # the others never heard that it was away
 
         def fire() -> None:
             del self._timers[key]
