@@ -64,9 +64,9 @@ async def start(store_url: str, redis: Redis, mailbox: Mailbox) -> AsyncIterator
             origin = given.get("base_url") or f"http://127.0.0.1:{listener.getsockname()[1]}"
             settings = Settings(**fixed | {"smtp_url": parse_mail_server(mailbox.url), "base_url": origin} | given)
             running = await Running.open(settings, store_url, listener)
-            stack.push_async_callback(running.close)
             scene = Scene(f"http://127.0.0.1:{running.port}", mailbox)
             scene.running = running
+            stack.push_async_callback(scene.stop)
             stack.push_async_callback(scene.close)
             return scene
 

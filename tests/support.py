@@ -18,6 +18,9 @@ from aiosmtpd.smtp import SMTP, Envelope, Session
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from app.context import Context
+from app.server import Running
+
 SECONDS = 10.0
 """How long a test waits for what must come."""
 
@@ -27,6 +30,13 @@ Message = dict[str, Any]
 def new_fingerprint() -> str:
     """The fingerprint of a device that nobody has seen yet."""
     return secrets.token_hex(32).upper()
+
+
+async def eventually(holds: Callable[[], bool]) -> None:
+    """Wait until it holds."""
+    async with asyncio.timeout(SECONDS):
+        while not holds():  # noqa: ASYNC110 - what is waited for is the state of many objects, none of which tells
+            await asyncio.sleep(0.005)
 
 
 class Mailbox:
@@ -108,6 +118,20 @@ class Device:
         await self.say(message | {"id": number})
         return await self.hear_until(lambda heard: heard.get("id") == number)
 
+    async def peers(self) -> list[Message]:
+        """The peer list, asked for now."""
+        await self.say({"command": "get_list"})
+        return cast(list[Message], (await self.hear_until(lambda heard: "peers" in heard))["peers"])
+
+    async def hear_update(self, fp: str) -> Message:
+        """The next news of that peer."""
+        heard = await self.hear_until(lambda heard: "peer_update" in heard and heard["source_fp"] == fp)
+        return cast(Message, heard["peer_update"])
+
+    async def leave(self) -> None:
+        """Close the socket."""
+        await self.socket.close()
+
     async def hears_nothing(self) -> None:
         """Nothing was sent to this device before the answer to a message that it sends now."""
         number = next(_ids)
@@ -176,12 +200,15 @@ class Owner:
 class Scene:
     """A running server, its mailbox, and a way to bring devices and owners."""
 
+    running: Running
+
     def __init__(self, url: str, mailbox: Mailbox) -> None:
         self.url = url
         self.mailbox = mailbox
         self.http = httpx.AsyncClient(base_url=url)
         self._owners: list[Owner] = []
         self._sockets: list[ClientConnection] = []
+        self._stopped = False
 
     def owner(self, address: str = "") -> Owner:
         """Somebody with a mail address and a fresh browser."""
@@ -209,6 +236,31 @@ class Scene:
         assert heard["code"] == 200
         assert "peers" in await device.hear()
         return device
+
+    @property
+    def context(self) -> Context:
+        """The long-lived objects of the server."""
+        return cast(Context, self.running.app.ctx)
+
+    def tell_absences_after(self, seconds: float) -> None:
+        """Have the others hear so much later that a peer left."""
+        self.context.absences._delay = seconds
+
+    async def verify(self, fp: str, **members: Any) -> Message:
+        """Ask about a fingerprint over HTTP."""
+        answer = await self.http.post("/verify", json={"fp": fp} | members)
+        assert answer.status_code == 200, answer.text
+        return cast(Message, answer.json())
+
+    async def at_rest(self) -> None:
+        """Wait until the server has done all that it began beside its answers: mails are out, sockets have arrived."""
+        await eventually(lambda: not self.context.background._tasks)
+
+    async def stop(self) -> None:
+        """Stop the server."""
+        if not self._stopped:
+            self._stopped = True
+            await self.running.close()
 
     async def close(self) -> None:
         for socket in self._sockets:
