@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import io
 import logging
 import sys
 
@@ -13,6 +14,8 @@ from app.settings import Settings, SettingsError, read_settings
 
 def main() -> int:
     """Serve until told to stop; returns the exit code, 2 where the settings don't fit."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # mails and logs are seen at once through a pipe, too
     try:
         settings = read_settings()
     except SettingsError as error:
@@ -25,6 +28,7 @@ def main() -> int:
         listener = listen(settings)
     except OSError as error:
         return _refuse(f"Cannot listen on {settings.host}:{settings.port}: {error.strerror}.")
+    settings = settings.listening_on(listener.getsockname()[1])
     with contextlib.ExitStack() as stack:
         stack.callback(listener.close)
         store_url = settings.store_url
@@ -50,9 +54,7 @@ def _welcome(settings: Settings) -> None:
     print(f"  store: {f'built in, data in {settings.data_dir}' if settings.embedded else 'REDIS_URL'}")
     print(f"  mails: {'shown here' if settings.smtp_url is None else settings.smtp_url.host}")
     print("Connect a first device, then open the link in the mail:")
-    print(
-        f"  .venv/bin/python -m websockets '{socket_url}?fp={'A1' * 32}&name=laptop&email=you@example.org'", flush=True
-    )
+    print(f"  .venv/bin/python -m websockets '{socket_url}?fp={'A1' * 32}&name=laptop&email=you@example.org'")
 
 
 def _refuse(sentence: str, code: int = 2) -> int:

@@ -12,10 +12,15 @@ import tempfile
 import time
 from pathlib import Path
 from types import TracebackType
+from typing import IO
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 _START_SECONDS = 10.0
+_LOCK_SECONDS = 2.0
+_SHORTEST_SECRET = 32
 _PR_SET_PDEATHSIG = 1
 
 
@@ -28,8 +33,7 @@ class EmbeddedStore:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        # A socket's path has to be shorter than 108 bytes, which the data folder's may not be.
-        self._socket_folder = tempfile.TemporaryDirectory(prefix="peerbook-")
+        self._socket_folder: tempfile.TemporaryDirectory[str] | None = None
         self._server: subprocess.Popen[bytes] | None = None
 
     @property
@@ -39,19 +43,18 @@ class EmbeddedStore:
 
     @property
     def _socket(self) -> Path:
+        assert self._socket_folder, "the store has a socket while it runs"
         return Path(self._socket_folder.name) / "store"
 
     def __enter__(self) -> "EmbeddedStore":
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with (self._folder / "lock").open("a") as lock:
-            try:
-                # The server inherits the lock, so it holds for as long as either of us lives.
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise EmbeddedError(f"Another server is running with the data in {self._folder}.") from None
+        with _lock(self._folder) as lock:
+            binary = _find_server()
+            # A socket's path has to be shorter than 108 bytes, which the data folder's may not be.
+            self._socket_folder = tempfile.TemporaryDirectory(prefix="peerbook-")
+            # The server inherits the lock, so it holds for as long as either of us lives.
             self._server = subprocess.Popen(
                 [
-                    _find_server(),
+                    binary,
                     *("--port", "0", "--unixsocket", str(self._socket), "--unixsocketperm", "700"),
                     *("--dir", str(self._folder), "--appendonly", "yes", "--save", "", "--daemonize", "no"),
                     *("--loglevel", "warning", "--logfile", "store.log"),
@@ -60,6 +63,7 @@ class EmbeddedStore:
                 process_group=0,  # Ctrl-C is for us; we stop it when our work is done
                 preexec_fn=_die_with_parent,
                 stdin=subprocess.DEVNULL,
+                umask=0o077,  # the folder may be one that others can look into
             )
         try:
             self._wait_until_ready(self._server)
@@ -78,10 +82,11 @@ class EmbeddedStore:
             except subprocess.TimeoutExpired:
                 self._server.kill()
                 self._server.wait()
-        self._socket_folder.cleanup()
+        if self._socket_folder:
+            self._socket_folder.cleanup()
 
     def _wait_until_ready(self, server: subprocess.Popen[bytes]) -> None:
-        client = redis.Redis(unix_socket_path=str(self._socket))
+        client = redis.Redis(unix_socket_path=str(self._socket), retry=Retry(NoBackoff(), 0))
         deadline = time.monotonic() + _START_SECONDS
         while time.monotonic() < deadline and server.poll() is None:
             try:
@@ -100,10 +105,37 @@ def keep_secret(folder: Path) -> str:
     path = folder / "secret"
     if not path.exists():
         draft = path.with_suffix(f".{os.getpid()}")
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        with open(draft, "x", opener=_open_private) as file:
             file.write(secrets.token_urlsafe(48))
         draft.replace(path)
-    return path.read_text().strip()
+    secret = path.read_text().strip()
+    if len(secret) < _SHORTEST_SECRET:
+        raise EmbeddedError(f"{path} holds no good secret: remove it, and a new one is made.")
+    return secret
+
+
+def _lock(folder: Path) -> IO[str]:
+    """The lock of the data folder, which is made if need be. A server that was just killed has a moment to let go."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = open(folder / "lock", "a", opener=_open_private)  # noqa: SIM115 - the caller closes it
+    except OSError as error:
+        raise EmbeddedError(f"Cannot keep data in {folder}: {error.strerror}.") from None
+    deadline = time.monotonic() + _LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                lock.close()
+                raise EmbeddedError(f"Another server is running with the data in {folder}.") from None
+            time.sleep(0.05)
+        else:
+            return lock
+
+
+def _open_private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _find_server() -> str:

@@ -97,10 +97,11 @@ class Mailer:
                 await asyncio.sleep(self._pause * 2 ** (attempt - 1))
             try:
                 await self._hand_over(self._server, message, to)
-            except aiosmtplib.SMTPRecipientsRefused as error:
-                log.warning("event=mail_refused codes=%s", ",".join(str(each.code) for each in error.recipients))
-                if all(500 <= each.code < 600 for each in error.recipients):
-                    return
+            except (aiosmtplib.SMTPResponseException, aiosmtplib.SMTPRecipientsRefused) as error:
+                code = _code(error)
+                log.warning("event=mail_refused try=%d code=%d", attempt + 1, code)
+                if code >= 500:  # for good (RFC 5321, section 4.2.1)
+                    break
             except (aiosmtplib.SMTPException, OSError, ssl.SSLError, TimeoutError) as error:
                 log.warning("event=mail_failed try=%d error=%s", attempt + 1, type(error).__name__)
             else:
@@ -120,3 +121,8 @@ class Mailer:
             password=server.password,
             timeout=_TIMEOUT,
         )
+
+
+def _code(error: aiosmtplib.SMTPResponseException | aiosmtplib.SMTPRecipientsRefused) -> int:
+    """What the mail server answered."""
+    return error.code if isinstance(error, aiosmtplib.SMTPResponseException) else error.recipients[0].code

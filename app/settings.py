@@ -3,10 +3,13 @@
 import dataclasses
 import json
 import os
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+
+from redis.connection import ConnectionPool
 
 from app.addresses import Address, parse_address
 from app.errors import BadInput
@@ -41,10 +44,14 @@ def _one_of(*words: str) -> Callable[[str], str]:
 
 
 def _origin(text: str) -> str:
-    parts = urlsplit(text)
+    try:
+        parts = urlsplit(text)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = None
     if (
-        parts.scheme not in ("http", "https")
-        or not parts.hostname
+        not host
+        or parts.scheme not in ("http", "https")
         or parts.path not in ("", "/")
         or parts.query
         or parts.fragment
@@ -52,13 +59,14 @@ def _origin(text: str) -> str:
     ):
         raise ValueError("is an origin like https://book.example.org, without a path")
     default = {"http": 80, "https": 443}[parts.scheme]
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    return f"{parts.scheme}://{host}" + (f":{parts.port}" if parts.port and parts.port != default else "")
+    return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}" + (f":{port}" if port and port != default else "")
 
 
 def _redis(text: str) -> str:
-    if urlsplit(text).scheme not in ("redis", "rediss", "unix"):
-        raise ValueError("is like redis://:password@host:6379/0 or rediss://…")
+    try:
+        ConnectionPool.from_url(text).make_connection()  # reads all of it, and does not connect yet
+    except (ValueError, TypeError):
+        raise ValueError("is like redis://:password@host:6379/0 or rediss://…") from None
     return text
 
 
@@ -179,6 +187,10 @@ class Settings:
         """Whether browsers reach this server over https."""
         return self.base_url.startswith("https:")
 
+    def listening_on(self, port: int) -> "Settings":
+        """The same, with the free port that was taken where PORT is 0."""
+        return dataclasses.replace(self, port=port, base_url=re.sub(r":0$", f":{port}", self.base_url))
+
     def serves(self, address: Address) -> bool:
         """Whether that address may have a book here."""
         return not self.owners or address.key in self.owners or f"@{address.domain}" in self.owners
@@ -212,5 +224,13 @@ def _complete(given: dict[str, Any], *, dyno: bool) -> Settings:
     if dyno:
         given.setdefault("proxies_count", 1)
     given.setdefault("base_url", f"http://localhost:{given.get('port', 8000)}")
-    given.setdefault("mail_from", f"Peerbook <peerbook@{urlsplit(given['base_url']).hostname}>")
+    given.setdefault("mail_from", f"Peerbook <{_default_sender(given['base_url'])}>")
     return Settings(**given)
+
+
+def _default_sender(base_url: str) -> str:
+    sender = f"peerbook@{urlsplit(base_url).hostname}"
+    try:
+        return parse_address(sender).typed
+    except BadInput:  # the host is an IPv6 address, or has an underscore
+        return "peerbook@localhost"
