@@ -8,12 +8,15 @@ import pytest
 import uvloop
 from redis.asyncio import Redis
 
+from app.context import Context
 from app.embedded import EmbeddedStore
 from app.server import Running, listen
 from app.settings import Settings
+from tests.parts import new_context
 from tests.support import Mailbox, Scene, open_mailbox
 
 Start = Callable[..., Awaitable[Scene]]
+OpenProcess = Callable[..., Awaitable[Context]]
 
 SECRET = "a secret that only the tests know, 32+"
 
@@ -52,7 +55,7 @@ async def start(store_url: str, redis: Redis, mailbox: Mailbox) -> AsyncIterator
         async def start_one(**given: Any) -> Scene:
             from app.mailserver import parse_mail_server
 
-            fixed = {
+            fixed: dict[str, Any] = {
                 "host": "127.0.0.1",
                 "port": 0,
                 "mail_interval": 0,
@@ -77,3 +80,23 @@ async def start(store_url: str, redis: Redis, mailbox: Mailbox) -> AsyncIterator
 async def scene(start: Start) -> Scene:
     """A server with the default settings."""
     return await start()
+
+
+@pytest.fixture
+async def open_process(store_url: str, redis: Redis) -> AsyncIterator[OpenProcess]:
+    """Opens a process's rules without HTTP, with these settings; several of them share the store like processes do."""
+    async with AsyncExitStack() as stack:
+
+        async def open_one(**given: Any) -> Context:
+            context = new_context(store_url, **given)
+            await context.open()
+            stack.push_async_callback(context.close)
+            return context
+
+        yield open_one
+
+
+@pytest.fixture
+async def process(open_process: OpenProcess) -> Context:
+    """One process's rules, with the default settings."""
+    return await open_process()
