@@ -117,6 +117,7 @@ def _configure(settings: Settings) -> Config:
     config = Config(env_prefix="PEERBOOK_SANIC_")
     config.ACCESS_LOG = False
     config.MOTD = False
+    config.TOUCHUP = False  # it rewrites methods of Sanic at the first start and finds no source of them at a second
     config.REQUEST_MAX_SIZE = 65536
     config.REQUEST_TIMEOUT = _REQUEST_SECONDS
     config.WEBSOCKET_MAX_SIZE = settings.max_message
