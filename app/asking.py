@@ -10,6 +10,7 @@ from app.books import Books
 from app.errors import NotFound
 from app.limits import Limits
 from app.mailer import Mailer
+from app.notices import Notices
 from app.owners import OwnerName
 from app.pairs import pair_code
 from app.peers import Device, Fingerprint, Request
@@ -28,7 +29,7 @@ class Ask:
     @property
     def verified(self) -> bool:
         """Whether the device is in already."""
-        return self.outcome == "verified"
+        return self.outcome in ("verified", "invited")
 
     @property
     def denied(self) -> bool:
@@ -45,6 +46,7 @@ class Asking:
         books: Books,
         sessions: Sessions,
         mailer: Mailer,
+        notices: Notices,
         limits: Limits,
         background: Background,
     ) -> None:
@@ -52,6 +54,7 @@ class Asking:
         self._books = books
         self._sessions = sessions
         self._mailer = mailer
+        self._notices = notices
         self._limits = limits
         self._background = background
 
@@ -69,15 +72,14 @@ class Asking:
             book = await self._books.read(uid)
             pair = self._pair(Address(book.owner.address).key if book else uid, device)
         if outcome == "asked":
-            self._background.start(self._mail(uid, device, pair))
+            self._background.start(self._mail_request(uid, device, pair))
+        elif outcome == "invited":
+            self._background.start(self._tell_of_invited(uid, device.fp))
         return Ask(outcome, uid if outcome != "unknown" else None, pair)
 
-    def open_requests(self, book: Book) -> list[tuple[Request, str]]:
-        """The requests of a book, oldest first, each with its pair code."""
-        return [
-            (request, self._code(book, request))
-            for request in sorted(book.requests.values(), key=lambda each: each.asked_on)
-        ]
+    def pairs(self, book: Book) -> dict[str, str]:
+        """The pair codes of a book's requests, by request id."""
+        return {rid: self._code(book, request) for rid, request in book.requests.items()}
 
     def request_of(self, book: Book, fp: Fingerprint, pair: str) -> str | None:
         """The id of the fingerprint's request that has this pair code; None where none is given. Raises NotFound."""
@@ -94,26 +96,27 @@ class Asking:
             return
         uid = await self._books.enroll(address)
         if await self._limits.may_mail_login(uid):
-            token = await self._sessions.issue_link(uid, address)
-            self._mailer.post(address, "login", {"link": self._sessions.url(token), "minutes": self._minutes})
+            link = await self._sessions.issue_link(uid, address)
+            self._mailer.post(address, "login", {"link": link, "minutes": self._minutes})
+            await self._books.note(uid, "mailed")
 
-    async def _mail(self, uid: str, device: Device, pair: str) -> None:
+    async def _mail_request(self, uid: str, device: Device, pair: str) -> None:
         if not await self._limits.may_mail_request(uid):
             return
         book = await self._books.read(uid)
         if book is None:
             return
         address = Address(book.owner.address)
-        token = await self._sessions.issue_link(uid, address)
+        link = await self._sessions.issue_link(uid, address)
         asked = datetime.now(UTC).strftime("%-d %B %Y, %H:%M UTC")
-        members = {
-            "link": self._sessions.url(token),
-            "minutes": self._minutes,
-            "device": device,
-            "pair": pair,
-            "asked": asked,
-        }
+        members = {"link": link, "minutes": self._minutes, "device": device, "pair": pair, "asked": asked}
         self._mailer.post(address, "request", members)
+        await self._books.note(uid, "mailed")
+
+    async def _tell_of_invited(self, uid: str, fp: Fingerprint) -> None:
+        book = await self._books.read(uid)
+        if book and fp in book.peers:
+            self._notices.device_approved(book, book.peers[fp].name)
 
     @property
     def _minutes(self) -> int:

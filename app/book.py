@@ -32,6 +32,17 @@ class Owner:
     address: str
     generation: int
     created_on: int
+    require_proof: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """One line of a book's activity: when (Unix seconds), what, of which device, and a detail such as its new name."""
+
+    at: int
+    what: str
+    name: str
+    detail: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +73,15 @@ class Update:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What one report changed: fingerprints, request ids, and what peers hear of it. `whole`: after a reload."""
+    """What one report changed: fingerprints, request ids, the owner's settings, and what peers hear of it.
+
+    `whole`: after a reload.
+    """
 
     fps: frozenset[Fingerprint] = frozenset()
     rids: frozenset[str] = frozenset()
     updates: tuple[Update, ...] = ()
+    owner: bool = False
     whole: bool = False
 
 
@@ -102,6 +117,11 @@ class Book:
         peer = self.peers.get(fp)
         return peer if peer and peer.verified else None
 
+    def lets_in(self, fp: Fingerprint, claim: str, *, proved: bool) -> bool:
+        """Whether a connection of this claim is let in as that peer."""
+        peer = self.peers.get(fp)
+        return peer is not None and peer.lets_in(claim) and (proved or not self.owner.require_proof)
+
     def denies(self, rid: str, now: float) -> bool:
         """Whether the device of that request is not wanted at `now` (Unix seconds)."""
         return self.denied.get(rid, 0) > now
@@ -113,6 +133,7 @@ class Book:
             fps |= set(self.peers)
             rids |= set(self.requests) | set(self.denied)
         before = {fp: (self.peers.get(fp), self.online.get(fp)) for fp in fps}
+        owner_changed = self.owner != report.owner
         self.owner, self.version = report.owner, report.version
         _follow(self.peers, report.peers, whole=report.whole)
         _follow(self.online, report.online, whole=report.whole)
@@ -120,7 +141,8 @@ class Book:
         _follow(self.denied, report.denied, whole=report.whole)
         changed = frozenset(fp for fp in fps if before[fp] != (self.peers.get(fp), self.online.get(fp)))
         updates = (self._update(fp, *before[fp]) for fp in sorted(changed))
-        return Change(changed, frozenset(rids), tuple(update for update in updates if update), report.whole)
+        told = tuple(update for update in updates if update)
+        return Change(changed, frozenset(rids), told, owner_changed, report.whole)
 
     def _update(self, fp: Fingerprint, old_peer: Peer | None, old_place: Place | None) -> Update | None:
         """What other peers hear of this one, None where they see no difference."""

@@ -7,15 +7,17 @@ hold the book. Whoever holds a Book (a socket, an open page) is a listener of it
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 
+from app import invites
 from app.absences import Absences
 from app.addresses import Address
 from app.background import Background
 from app.book import Book, Change, Report, Update
 from app.bus import Bus, Changed, Found
 from app.errors import AlreadyInBook, BookFull, NameTaken, NotFound, Unreachable
+from app.invites import invite_digest, new_invite
 from app.peers import Device, Fingerprint
 from app.store import Answer, Store, name_given
 
@@ -59,7 +61,7 @@ class Books:
         self._bus = bus
         self._background = background
         self._absences = absences
-        self._most_peers = most_peers
+        self.most_peers = most_peers
         self._most_requests = most_requests
         self._request_seconds = request_seconds
         self._shelves: dict[str, _Shelf] = {}
@@ -105,10 +107,17 @@ class Books:
     # Acts. Each raises NotFound, NameTaken, BookFull or Unreachable, and then has changed nothing.
 
     async def ask(self, uid: str, address: Address | None, device: Device) -> str:
-        """A device asks to enter: `verified`, `asked`, `denied`, or `unknown` where there is no such user."""
-        answer = await self.store.ask(uid, address, device, most=self._most_requests, seconds=self._request_seconds)
+        """A device asks to enter: `verified`, `invited`, `asked`, `denied`, or `unknown` where there is no such user."""
+        answer = await self.store.ask(
+            uid,
+            address,
+            device,
+            most=self._most_requests,
+            most_peers=self.most_peers,
+            seconds=self._request_seconds,
+        )
         self._spread(answer)
-        if answer.outcome == "verified" and answer.report:
+        if answer.outcome in ("verified", "invited") and answer.report:
             await self._found(uid, device.fp)
         return answer.outcome
 
@@ -139,7 +148,7 @@ class Books:
             given = name_given(name or "", exact=True)
         options = {key: value for key, value in (("rid", rid), ("replaces", replaces)) if value}
         await self._act(
-            "approve", uid, {"fp": fp, "name": given, "most": self._most_peers, "deny": REMOVED_SECONDS} | options
+            "approve", uid, {"fp": fp, "name": given, "most": self.most_peers, "deny": REMOVED_SECONDS} | options
         )
         if replaces:
             await self.store.unindex(replaces, uid)
@@ -151,7 +160,7 @@ class Books:
 
     async def add(self, uid: str, fp: Fingerprint, name: str, kind: str) -> None:
         """Enter a device ahead: it is in from the moment that it is seen."""
-        given = {"fp": fp, "name": name_given(name, exact=True), "kind": kind, "most": self._most_peers}
+        given = {"fp": fp, "name": name_given(name, exact=True), "kind": kind, "most": self.most_peers}
         await self._act("add", uid, given)
         await self._found(uid, fp)
 
@@ -169,9 +178,46 @@ class Books:
         await self._act("remove", uid, {"fp": fp, "seconds": REMOVED_SECONDS})
         await self.store.unindex(fp, uid)
 
-    async def admit(self, uid: str, fp: Fingerprint, claim: str, connection: str) -> bool:
+    async def invite(self, uid: str) -> str:
+        """A new invite's code: the first device that brings it within an hour is in."""
+        code = new_invite()
+        digest = invite_digest(code)
+        assert digest is not None
+        self._spread(await self.store.keep_invite(uid, digest, most=invites.MOST, seconds=invites.SECONDS))
+        return code
+
+    async def import_peers(self, uid: str, peers: Iterable[tuple[Fingerprint, str, str]]) -> None:
+        """Enter devices ahead (fingerprint, name, kind), as far as they are not in the book and it has place."""
+        entries = [{"fp": fp, "name": name_given(name, exact=False), "kind": kind} for fp, name, kind in peers]
+        answer = await self.store.run("import", uid, {"peers": entries, "most": self.most_peers})
+        self._spread(answer)
+        for fp in answer.report.peers if answer.report else ():
+            await self._found(uid, fp)
+
+    async def require_proof(self, uid: str, on: bool) -> None:
+        """Demand proof from all devices: those that did not prove themselves wait outside from now on."""
+        self._spread(await self.store.run("require_proof", uid, {"on": on}))
+
+    async def note(self, uid: str, what: str, name: str = "", detail: str = "") -> None:
+        """Write a line into the book's activity."""
+        self._spread(await self.store.run("note", uid, {"what": what, "name": name, "detail": detail}))
+
+    async def settle(self, uid: str, address: Address, browser: str, detail: str) -> str:
+        """The owner came by a mailed link: `settled`, `new browser`, or `unknown` where there is no such user."""
+        return self._spread(await self.store.settle(uid, address, browser, detail))
+
+    async def sign_out(self, uid: str, generation: int | None = None) -> bool:
+        """Make all links and sessions void; False where `generation` is given and is not the present one."""
+        given = {} if generation is None else {"generation": generation}
+        return self._spread(await self.store.run("sign_out", uid, given)) == "signed out"
+
+    async def erase(self, uid: str, address: Address) -> None:
+        """Delete the account: everything goes, and whoever is connected is shut out."""
+        self._spread(await self.store.erase(uid, address))
+
+    async def admit(self, uid: str, fp: Fingerprint, claim: str, connection: str, *, proved: bool) -> bool:
         """Make a connection of this process the place where the peer is online; False where it isn't let in."""
-        given = {"fp": fp, "claim": claim, "process": self._bus.process, "connection": connection}
+        given = {"fp": fp, "claim": claim, "process": self._bus.process, "connection": connection, "proved": proved}
         return self._spread(await self.store.run("admit", uid, given)) == "in"
 
     async def leave(self, uid: str, fp: Fingerprint, connection: str) -> None:
@@ -221,7 +267,7 @@ class Books:
     def _apply(self, shelf: _Shelf, book: Book, report: Report) -> None:
         change = book.apply(report)
         updates = self._absences.sift(shelf.uid, change.updates, lambda update: self._tell_later(shelf, update))
-        self._notify(shelf, Change(change.fps, change.rids, updates, change.whole))
+        self._notify(shelf, replace(change, updates=updates))
 
     def _tell_later(self, shelf: _Shelf, update: Update) -> None:
         self._notify(shelf, Change(updates=(update,)))
@@ -259,6 +305,7 @@ class Books:
                 return await self._load(shelf, first=False)
             except Unreachable:
                 await asyncio.sleep(_RETRY_SECONDS)
+        shelf.book = None  # nobody needs it now, and whoever comes next must not find it stale
 
     async def _forget_dead_processes(self, uid: str, report: Report) -> None:
         """A process that was killed left its peers online; whoever loads the book next says so."""
@@ -283,4 +330,4 @@ class Books:
 
 def _nothing_left(book: Book) -> Report:
     """What is left of a book whose user is gone."""
-    return Report(book.owner, book.version, frozenset(), {}, {}, {}, {}, whole=True)
+    return Report(book.owner, 0, frozenset(), {}, {}, {}, {}, whole=True)

@@ -40,6 +40,7 @@ class Connection:
     stage: Stage = Stage.ARRIVING
     book: Book | None = None
     listener: Callable[[Change], None] | None = None
+    proved: bool = False
     early: list[bytes] = field(default_factory=list)
     timer: asyncio.TimerHandle | None = None
     looking: asyncio.Lock | None = None

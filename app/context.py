@@ -10,6 +10,7 @@ from sanic.config import Config
 
 from app.absences import Absences
 from app.asking import Asking
+from app.assets import Assets
 from app.background import Background
 from app.books import Books
 from app.bus import Bus
@@ -17,12 +18,14 @@ from app.closecodes import CloseCode
 from app.connections import Connections
 from app.limits import Limits
 from app.mailer import Mailer
+from app.notices import Notices
 from app.pages import Pages
 from app.presence import Presence
 from app.sessions import Sessions
 from app.settings import Settings
 from app.signaling import Signaling
 from app.store import Store
+from app.streams import Streams
 from app.wsprotocol import Pinger
 
 _STORE_CONNECTIONS = 5  # with the bus's two, 7 a process: small hosted stores allow 20, and a deploy overlaps two
@@ -67,13 +70,18 @@ class Context:
             session_ttl=settings.session_ttl,
             session_max=settings.session_max,
         )
-        self.asking = Asking(settings, self.books, self.sessions, self.mailer, self.limits, self.background)
+        self.notices = Notices(self.mailer, self.sessions)
+        self.asking = Asking(
+            settings, self.books, self.sessions, self.mailer, self.notices, self.limits, self.background
+        )
         self.connections = Connections()
         self.presence = Presence(
             self.books, self.bus, self.connections, self.asking, self.background, wait_timeout=settings.wait_timeout
         )
         self.signaling = Signaling(self.books, self.bus, self.connections, list(settings.ice_servers))
-        self.pages = Pages(settings)
+        self.assets = Assets()
+        self.pages = Pages(settings, self.assets)
+        self.streams = Streams()
 
     async def open(self) -> None:
         """Begin: the store's scripts, this process's lease and channel. Raises Unreachable without a store."""
@@ -86,6 +94,7 @@ class Context:
         """End: sockets are told to come back later, presence is cleared, mails go out."""
         self.draining = True
         self.pinger.stop()
+        self.streams.end_all()
         for connection in self.connections:
             connection.end(CloseCode.GOING_AWAY, "the server restarts")
         await self.connections.emptied(_CLOSE_SECONDS)

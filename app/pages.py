@@ -1,10 +1,19 @@
 """Pages: what a browser sees, from the templates in app/templates."""
 
+import gzip
+import io
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import jinja2
+import segno
+from markupsafe import Markup
+from sanic.request import Request
 from sanic.response import HTTPResponse, html
 
+from app.assets import Assets
 from app.settings import Settings
 
 # Nothing but our own files, no script in a page, no page in a frame.
@@ -12,12 +21,24 @@ _POLICY = (
     "default-src 'none'; style-src 'self'; img-src 'self'; script-src 'self'; connect-src 'self'; form-action 'self';"
     " base-uri 'none'; frame-ancestors 'none'"
 )
+_WORTH_COMPRESSING = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Invite:
+    """An invite as the page shows it: the code, a ready command line, and both as a QR code."""
+
+    code: str
+    command: str
+    qr: Markup
+    minutes: int
 
 
 class Pages:
-    """Renders whole pages."""
+    """Renders whole pages, and the parts of them that htmx and open streams swap in."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, assets: Assets) -> None:
+        self._socket_url = f"{settings.base_url.replace('http', 'ws', 1)}/ws"
         self._templates = jinja2.Environment(
             loader=jinja2.PackageLoader("app"),
             autoescape=True,
@@ -25,19 +46,64 @@ class Pages:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._templates.globals["base_url"] = settings.base_url
+        self._templates.globals |= {
+            "base_url": settings.base_url,
+            "socket_url": self._socket_url,
+            "static": assets.url,
+            "flash": "",
+        }
+        self._templates.filters |= {"ago": ago, "exact": exact, "iso": iso}
         self._headers = {
             "Content-Security-Policy": _POLICY,
             "Cross-Origin-Opener-Policy": "same-origin",
             "Referrer-Policy": "same-origin",
             "X-Content-Type-Options": "nosniff",
             "Cache-Control": "no-store",
+            "Vary": "HX-Request, Accept-Encoding",
         }
         if settings.secure:
             self._headers["Strict-Transport-Security"] = "max-age=31536000"
 
-    def render(self, template: str, status: int = 200, **members: Any) -> HTTPResponse:
-        """The page made from `template`, with the headers that every page has."""
-        return html(
-            self._templates.get_template(f"{template}.html").render(members), status, headers=dict(self._headers)
+    def render(self, request: "Request[Any, Any]", template: str, status: int = 200, /, **members: Any) -> HTTPResponse:
+        """The page made from `template`, with the headers that every page has, compressed where the browser can."""
+        body, headers = self.text(template, **members).encode(), dict(self._headers)
+        if len(body) >= _WORTH_COMPRESSING and "gzip" in request.headers.get("accept-encoding", ""):
+            body = gzip.compress(body, 4)
+            headers["Content-Encoding"] = "gzip"
+        return html(body, status, headers=headers)
+
+    def text(self, template: str, **members: Any) -> str:
+        """What `template` says."""
+        return self._templates.get_template(f"{template}.html").render(members)
+
+    def invite(self, code: str, minutes: int) -> Invite:
+        """An invite, ready to show. The QR code holds the address of the socket with the code in it."""
+        url = f"{self._socket_url}?invite={code}"
+        drawing = io.BytesIO()
+        segno.make(url, error="m").save(
+            drawing, kind="svg", omitsize=True, xmldecl=False, svgns=True, nl=False, dark="#000", light="#fff"
         )
+        command = f"python -m websockets '{url}&name=phone&fp=FINGERPRINT'"
+        return Invite(code, command, Markup(drawing.getvalue().decode()), minutes)  # noqa: S704 - our own drawing
+
+
+def ago(seconds: int) -> str:
+    """A time (Unix seconds) as a person says it: "5 minutes ago"; 0 is "never"."""
+    if not seconds:
+        return "never"
+    age = max(0, int(time.time()) - seconds)
+    for unit, size in (("day", 86400), ("hour", 3600), ("minute", 60)):
+        if age >= size:
+            count = age // size
+            return f"{count} {unit}{'s' if count > 1 else ''} ago"
+    return "just now"
+
+
+def exact(seconds: int) -> str:
+    """A time (Unix seconds) to the minute: "22 November 2026, 23:58 UTC"."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%-d %B %Y, %H:%M UTC")
+
+
+def iso(seconds: int) -> str:
+    """A time (Unix seconds) as a machine reads it (RFC 3339)."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -22,8 +22,12 @@ _FINGERPRINT = re.compile(r"(?:sha-256[ +])?((?:[0-9A-F]{2}:){31}[0-9A-F]{2}|[0-
 _KIND = re.compile(r"[a-z0-9._-]{1,32}")
 _LONGEST_NAME = 64
 _LONGEST_KIND = 32
-# Letters by their category that show nothing at all: fillers, the braille blank, the joiner CGJ.
-_BLANK_LETTERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
+# Letters and marks by their category that show nothing of their own: fillers, the braille blank, the joiner CGJ,
+# variation selectors. With them, two names that differ would look the same.
+_BLANK_LETTERS = frozenset(
+    "\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2800\u3164\uffa0"
+    + "".join(map(chr, range(0xFE00, 0xFE10)))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +73,14 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """What a device says of itself when it asks: fingerprint, claim, name, kind; and the coarse place it asks from."""
+    """What a device says of itself when it asks, the coarse place it asks from, and the digest of its invite."""
 
     fp: Fingerprint
     claim: str
     name: str
     kind: str
     place: str
+    invite: str | None = None
 
     @property
     def rid(self) -> str:

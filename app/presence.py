@@ -16,7 +16,7 @@ from app.closecodes import CloseCode
 from app.connections import Connection, Connections, Stage
 from app.errors import Unreachable
 from app.messages import encode_error, encode_peers, encode_update, encode_waiting, encode_welcome
-from app.owners import OwnerName
+from app.owners import OwnerName, Uid
 from app.peers import NO_CLAIM, Peer
 
 log = logging.getLogger("peerbook.presence")
@@ -25,6 +25,7 @@ LEASE_SECONDS = 30
 _REFRESH_SECONDS = 10.0
 
 _WAITING = "Waiting for the owner to approve this device."
+_UNPROVED = "The owner of this book demands that devices prove themselves."
 _DENIED = "The owner of this book does not want this device."
 
 
@@ -90,22 +91,27 @@ class Presence:
 
     async def _arrive_named(self, connection: Connection, owner: OwnerName) -> None:
         """Its owner's book or none: a connection that names an owner never enters another book."""
-        uid = await self._books.store.uid_of(owner) if isinstance(owner, Address) else owner
+        uid: str | None = await self._books.store.uid_of(owner) if isinstance(owner, Address) else owner
         if uid and await self._enter(connection, uid):
             return
         ask = await self._asking.ask(owner, connection.device)
         if ask.verified and ask.uid and await self._enter(connection, ask.uid):
             return
+        pair = None if ask.verified else ask.pair
         if ask.denied:
             connection.send(encode_waiting(_DENIED, None, connection.first_nonce()))
             connection.end(CloseCode.REJECTED, "denied")
             return
         if ask.uid and connection.book is None:
             await self._hold(connection, ask.uid)
-        self._wait(connection, ask.pair)
+        self._wait(connection, pair)
 
     async def _arrive_unnamed(self, connection: Connection) -> None:
         """The book that has its fingerprint; where there is none it waits until there is."""
+        invite = connection.device.invite
+        uid = await self._books.store.uid_of_invite(invite) if invite else None
+        if uid:
+            return await self._arrive_named(connection, Uid(uid))
         connection.looking = asyncio.Lock()
         if await self._enter_any(connection, await self._books.store.books_of(connection.fp)):
             return
@@ -128,7 +134,7 @@ class Presence:
         for uid in uids:
             book = await self._books.read(uid)
             peer = book.peers.get(connection.fp) if book else None
-            if peer and peer.lets_in(connection.device.claim):
+            if book and peer and _lets_in(book, connection):
                 found.append((not peer.verified, peer.claim == NO_CLAIM, peer.verified_on, uid))
         for *_, uid in sorted(found):
             if connection.stage in (Stage.ARRIVING, Stage.WAITING):
@@ -141,8 +147,7 @@ class Presence:
         """Hold that book and come in, where its owner lets this device in."""
         if connection.book is None:
             await self._hold(connection, uid)
-        peer = connection.book.peers.get(connection.fp) if connection.book else None
-        if connection.ended or peer is None or not peer.lets_in(connection.device.claim):
+        if connection.ended or connection.book is None or not _lets_in(connection.book, connection):
             return False
         return await self._admit(connection)
 
@@ -164,7 +169,8 @@ class Presence:
             return
         connection.stage = Stage.WAITING
         log.info("event=waiting peer=%s", connection.fp[:8])
-        connection.send(encode_waiting(_WAITING, pair, connection.first_nonce()))
+        peer = connection.book.verified(connection.fp) if connection.book else None
+        connection.send(encode_waiting(_UNPROVED if peer else _WAITING, pair, connection.first_nonce()))
         connection.timer = asyncio.get_running_loop().call_later(
             self._wait_timeout, connection.end, CloseCode.UNANSWERED, "nobody answered in time"
         )
@@ -176,15 +182,16 @@ class Presence:
         assert connection.book is not None
         before, connection.stage = connection.stage, Stage.ADMITTING
         uid = connection.book.uid
-        admitted = await self._books.admit(uid, connection.fp, connection.device.claim, connection.id)
+        admitted = await self._books.admit(
+            uid, connection.fp, connection.device.claim, connection.id, proved=connection.proved
+        )
         if connection.ended:
             if admitted:  # its socket went away meanwhile, and left before it had come
                 await self._books.leave(uid, connection.fp, connection.id)
             return False
         if not admitted:
             connection.stage = before
-            peer = connection.book.peers.get(connection.fp)
-            if peer is None or not peer.lets_in(connection.device.claim):
+            if not _lets_in(connection.book, connection):
                 self._settle(connection)  # the change that shut it out came while it was being let in
             return False
         self._welcome(connection, connection.book)
@@ -223,7 +230,7 @@ class Presence:
                     connection.send(_encode(update))
             if change.whole and connection.book:
                 connection.send(encode_peers(connection.book.uid, connection.book.listed(), connection.book.online))
-        if connection.fp in change.fps or connection.device.rid in change.rids:
+        if change.owner or connection.fp in change.fps or connection.device.rid in change.rids:
             self._settle(connection)
 
     def _settle(self, connection: Connection) -> None:
@@ -236,12 +243,15 @@ class Presence:
             place = book.online.get(connection.fp)
             if peer is None or not peer.verified:
                 connection.end(CloseCode.REJECTED, "revoked or removed")
+            elif not _lets_in(book, connection):
+                self._background.start(self._books.leave(book.uid, connection.fp, connection.id))
+                self._wait(connection, None)
             elif place is None:
                 self._background.start(self._admit_again(connection, book))
             elif (place.process, place.connection) != (self._process, connection.id):
                 connection.end(CloseCode.REPLACED, "connected elsewhere")
         elif connection.stage is Stage.WAITING:
-            if peer and peer.lets_in(connection.device.claim):
+            if _lets_in(book, connection):
                 self._background.start(self._admit_later(connection))
             elif _is_denied(book, connection, peer):
                 connection.end(CloseCode.REJECTED, "rejected")
@@ -249,7 +259,9 @@ class Presence:
     async def _admit_again(self, connection: Connection, book: Book) -> None:
         """Somebody took this process for dead: say that the peer is still here."""
         if connection.stage is Stage.IN and connection.fp not in book.online:
-            await self._books.admit(book.uid, connection.fp, connection.device.claim, connection.id)
+            await self._books.admit(
+                book.uid, connection.fp, connection.device.claim, connection.id, proved=connection.proved
+            )
 
     @staticmethod
     def _stop_timer(connection: Connection) -> None:
@@ -264,6 +276,10 @@ class Presence:
                 await self._books.store.keep_lease(self._process, LEASE_SECONDS)
             except Unreachable:
                 continue  # the next turn tries again; the lease outlives two that fail
+
+
+def _lets_in(book: Book, connection: Connection) -> bool:
+    return book.lets_in(connection.fp, connection.device.claim, proved=connection.proved)
 
 
 def _is_denied(book: Book, connection: Connection, peer: Peer | None) -> bool:

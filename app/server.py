@@ -10,16 +10,19 @@ import signal
 import socket
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import sanic
 import uvloop
 from sanic.config import Config
 
 from app.context import App, Context
+from app.handlers.account import account
+from app.handlers.assets import assets
+from app.handlers.book import book
 from app.handlers.errors import answer_errors
+from app.handlers.events import events
+from app.handlers.login import login
 from app.handlers.ops import ops
-from app.handlers.owner import owner
 from app.handlers.verify import verify
 from app.handlers.websocket import websocket
 from app.settings import Settings
@@ -37,9 +40,8 @@ def build(settings: Settings, context: Context) -> App:
     app: App = sanic.Sanic(
         f"peerbook-{secrets.token_hex(4)}", ctx=context, config=_configure(settings), configure_logging=False
     )
-    for doorway in (websocket, verify, owner, ops):
+    for doorway in (websocket, verify, login, book, events, account, assets, ops):
         app.blueprint(doorway)
-    app.static("/static", Path(__file__).parent / "static", name="static")
     answer_errors(app)
     return app
 
@@ -118,6 +120,7 @@ def _configure(settings: Settings) -> Config:
     config.ACCESS_LOG = False
     config.MOTD = False
     config.TOUCHUP = False  # it rewrites methods of Sanic at the first start and finds no source of them at a second
+    config.TOUCHUP = False  # it rewrites Sanic's classes at start, which a second app in the process does not survive
     config.REQUEST_MAX_SIZE = 65536
     config.REQUEST_TIMEOUT = _REQUEST_SECONDS
     config.WEBSOCKET_MAX_SIZE = settings.max_message

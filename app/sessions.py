@@ -13,20 +13,37 @@ from typing import Any
 from itsdangerous import BadData, URLSafeTimedSerializer
 
 from app.addresses import Address
-from app.book import Book
+from app.book import Book, Happening
 from app.books import Books
 from app.errors import LinkGone
 from app.store import Store
 
+FRESH_SECONDS = 900
+"""How long after redeeming a link the acts on the whole account are open."""
+
+_SIGN_OUT_SECONDS = 30 * 86400
 _GRACE = 60  # seconds by which the clocks of two processes may differ
 
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """A browser's session and the book that it opens."""
+    """A browser's session and the book that it opens. `fresh`: a link was redeemed a short while ago."""
 
     book: Book
+    activity: list[Happening]
     cookie: str
+    fresh: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """What a redeemed link gives to a browser: the session's cookie, and the one that it is known again by."""
+
+    uid: str
+    address: Address
+    cookie: str
+    browser: str
+    new_browser: bool
 
 
 class Sessions:
@@ -49,59 +66,97 @@ class Sessions:
         self._link_ttl = link_ttl
         self._session_ttl = session_ttl
         self._session_max = session_max
-        # itsdangerous signs with the last key and accepts all; ours come newest first.
-        self._tokens = URLSafeTimedSerializer(
-            list(reversed(secret_keys)), salt="peerbook link", signer_kwargs={"digest_method": hashlib.sha256}
-        )
+        self._links = _signer(secret_keys, "peerbook link")
+        self._sign_outs = _signer(secret_keys, "peerbook sign out")
+
+    # Links
 
     async def issue_link(self, uid: str, address: Address) -> str:
-        """A token that opens the user's book once, within `link_ttl`."""
+        """The address of a page that opens the user's book once, within `link_ttl`.
+
+        It comes from BASE_URL alone, whatever a request says of its host.
+        """
         book = await self._books.read(uid)
         secret = secrets.token_urlsafe(24)
         members = {"uid": uid, "address": address.typed, "generation": book.owner.generation if book else 1}
         await self._store.keep_link(_digest(secret), members, self._link_ttl)
-        return str(self._tokens.dumps(secret))
-
-    def url(self, token: str) -> str:
-        """The address of a link's page. It comes from BASE_URL alone, whatever a request says of its host."""
-        return f"{self._base_url}/link/{token}"
+        return f"{self._base_url}/link/{self._links.dumps(secret)}"
 
     async def peek_link(self, token: str) -> Address:
         """Whose book the link opens; it stays good. Raises LinkGone."""
         members = await self._store.peek_link(self._link_digest(token))
         return Address((await self._live(members))["address"])
 
-    async def redeem_link(self, token: str) -> str:
-        """The cookie of a new session; of all who redeem a link, one gets it. Raises LinkGone."""
+    async def redeem_link(self, token: str, browser: str | None, detail: str) -> Login:
+        """A new session; of all who redeem a link, one gets it. Raises LinkGone.
+
+        `browser` is the cookie by which the browser is known again, `detail` what the activity says of it.
+        """
         members = await self._live(await self._store.take_link(self._link_digest(token)))
-        uid, generation = members["uid"], members["generation"]
-        if not await self._store.settle(uid, Address(members["address"])):
+        uid, address = str(members["uid"]), Address(members["address"])
+        browser = browser or secrets.token_urlsafe(24)
+        outcome = await self._books.settle(uid, address, _digest(browser), detail)
+        if outcome == "unknown":
             raise LinkGone
         cookie = f"{uid}.{secrets.token_urlsafe(32)}"
-        session = {"uid": uid, "generation": int(generation), "began": int(time.time())}
-        await self._store.keep_session(_digest(cookie), session, self._session_ttl)
-        return cookie
+        session: dict[str, str | int] = {
+            "uid": uid,
+            "generation": int(members["generation"]),
+            "began": int(time.time()),
+        }
+        await self._store.keep_session(_digest(cookie), session, seconds=self._session_ttl, most=self._session_max)
+        return Login(uid, address, cookie, browser, outcome == "new browser")
 
-    async def visit(self, cookie: str | None) -> Visit | None:
-        """The session of a cookie, prolonged, with its book; None where there is none."""
+    # Sessions
+
+    async def visit(self, cookie: str | None, *, prolong: bool = True) -> Visit | None:
+        """The session of a cookie, prolonged unless told otherwise, with its book; None where there is none."""
         uid = (cookie or "").partition(".")[0]
-        if not cookie or not uid.isalnum():
+        if not cookie or not uid.isascii() or not uid.isalnum():
             return None
-        session, report = await self._store.session_and_book(_digest(cookie), uid, self._session_ttl)
+        seconds = self._session_ttl if prolong else None
+        session, report, activity = await self._store.session_and_book(_digest(cookie), uid, seconds)
         if not session or report is None or int(session["generation"]) != report.owner.generation:
             return None
-        if time.time() - int(session["began"]) > self._session_max:
+        age = time.time() - int(session["began"])
+        if age > self._session_max:
             await self.end(cookie)
             return None
-        return Visit(Book.of(report), cookie)
+        return Visit(Book.of(report), activity, cookie, fresh=age < FRESH_SECONDS)
 
     async def end(self, cookie: str) -> None:
         """Log out."""
-        await self._store.end_session(_digest(cookie))
+        await self._store.end_session(_digest(cookie), cookie.partition(".")[0])
+
+    # Signing out everywhere, from a mail
+
+    def sign_out_url(self, book: Book) -> str:
+        """The address of a page that makes all links and sessions of the user void; good until somebody did."""
+        return f"{self._base_url}/signout/{self._sign_outs.dumps([book.uid, book.owner.generation])}"
+
+    async def peek_sign_out(self, token: str) -> Address:
+        """Whose sessions the token ends; it stays good. Raises LinkGone."""
+        uid, generation = self._read_sign_out(token)
+        book = await self._books.read(uid)
+        if book is None or book.owner.generation != generation:
+            raise LinkGone
+        return Address(book.owner.address)
+
+    async def redeem_sign_out(self, token: str) -> None:
+        """End all sessions and links of the user. Raises LinkGone."""
+        if not await self._books.sign_out(*self._read_sign_out(token)):
+            raise LinkGone
+
+    def _read_sign_out(self, token: str) -> tuple[str, int]:
+        try:
+            uid, generation = self._sign_outs.loads(token, max_age=_SIGN_OUT_SECONDS)
+        except BadData:
+            raise LinkGone from None
+        return str(uid), int(generation)
 
     def _link_digest(self, token: str) -> str:
         try:
-            secret, signed = self._tokens.loads(token, return_timestamp=True)
+            secret, signed = self._links.loads(token, return_timestamp=True)
         except BadData:
             raise LinkGone from None
         # The store ends the link to the second; the date only has to hold against its own signature.
@@ -115,6 +170,13 @@ class Sessions:
         if members is None or book is None or int(members["generation"]) != book.owner.generation:
             raise LinkGone
         return members
+
+
+def _signer(secret_keys: Sequence[str], purpose: str) -> URLSafeTimedSerializer:
+    """Signs and dates tokens of one purpose. The last key signs, all are accepted; ours come newest first."""
+    return URLSafeTimedSerializer(
+        list(reversed(secret_keys)), salt=purpose, signer_kwargs={"digest_method": hashlib.sha256}
+    )
 
 
 def _digest(secret: str) -> str:

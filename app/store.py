@@ -1,6 +1,6 @@
 """The store: every Redis key, command and script. Strings in, objects out.
 
-    user:{uid}               hash    email, created_on, generation, admissions (a counter)
+    user:{uid}               hash    email, created_on, generation, require_proof, admissions (a counter)
     book:{uid}               zset    fp by created_on
     peer:{uid}:<fp>          hash    name, fold, kind, state, claim, created_on, verified_on, last_seen
     requests:{uid}           zset    rid by time; request:{uid}:<rid> hash with EX
@@ -13,12 +13,17 @@
     uid:<email>              string  uid
     link:<hash>              string  JSON, EX; session:<hash> hash, EX
     process:<id>             string  the lease of a process, EX; and the name of its channel
+    invites:{uid}            hash    digest -> until; invite:<digest> string uid, EX: an index
+    activity:{uid}           stream  what happened, the last 200
+    browsers:{uid}           set     browsers that logged in, by the hash of their cookie
+    secrets:{uid}            zset    the link: and session: keys of this user, by their end
     limit:*                  counters, all with EX
 
 All keys of one user carry the hash tag {uid}, so that each change of a book is one atomic script, on one server
 and on a cluster alike. Times are the store's own (TIME, EX), so clocks of several processes need not agree.
 """
 
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,14 +31,16 @@ from typing import Any, cast
 
 import msgspec
 from redis.asyncio import Redis
+from redis.asyncio.client import Pipeline
 from redis.exceptions import NoScriptError, RedisError
 
 from app.addresses import Address
-from app.book import Owner, Place, Report
+from app.book import Happening, Owner, Place, Report
 from app.errors import Unreachable
 from app.peers import Device, Fingerprint, Peer, Request, fold_name
 
 _SCRIPTS = Path(__file__).parent / "scripts"
+_SECRETS_SECONDS = 366 * 86400
 _STEM = 58  # characters of a 64-character name that leave place for " 2", " 3", …
 
 
@@ -81,18 +88,23 @@ class Store:
             raw = await self._answer(self.redis.evalsha(self._shas[script], 1, *arguments))
         return _read_answer(uid, raw)
 
-    async def ask(self, uid: str, address: Address | None, device: Device, *, most: int, seconds: int) -> Answer:
-        """A device asks; outcome verified, asked, denied or unknown (no such user, and no address to make one)."""
+    async def ask(
+        self, uid: str, address: Address | None, device: Device, *, most: int, most_peers: int, seconds: int
+    ) -> Answer:
+        """A device asks; outcome verified, invited, asked, denied or unknown (no such user, and no address for one)."""
         given = {
             "fp": device.fp,
             "claim": device.claim,
-            "name": device.name,
+            "name": name_given(device.name, exact=False),
             "kind": device.kind,
             "place": device.place,
             "most": most,
+            "most_peers": most_peers,
             "seconds": seconds,
+            "address": address.typed if address else None,
+            "invite": device.invite,
         }
-        return await self.run("ask", uid, given | ({"address": address.typed} if address else {}))
+        return await self.run("ask", uid, {key: value for key, value in given.items() if value is not None})
 
     # Users
 
@@ -111,10 +123,38 @@ class Store:
         _, uid, _ = await self._answer(pipeline.execute())
         return str(uid or candidate)
 
-    async def settle(self, uid: str, address: Address) -> bool:
-        """The owner came by a mailed link, so the user stays; False where there is no such user any more."""
+    async def settle(self, uid: str, address: Address, browser: str, detail: str) -> Answer:
+        """The owner came by a mailed link, so the user stays; outcome settled, new browser, or unknown."""
         await self._answer(self.redis.persist(_uid_key(address)))
-        return (await self.run("settle", uid, {})).outcome == "settled"
+        return await self.run("settle", uid, {"browser": browser, "detail": detail})
+
+    async def erase(self, uid: str, address: Address) -> Answer:
+        """Everything of that user goes, whatever it is."""
+        pipeline = self.redis.pipeline(transaction=False)
+        pipeline.zrange(_secrets_key(uid), 0, -1)
+        pipeline.hkeys(f"invites:{{{uid}}}")
+        opened, invites = await self._answer(pipeline.execute())
+        answer = await self.run("erase", uid, {})
+        pipeline = self.redis.pipeline(transaction=False)
+        limits = [f"limit:mail:{kind}:{uid}" for kind in ("login", "request")]
+        for key in [_uid_key(address), *opened, *(f"invite:{digest}" for digest in invites), *limits]:
+            pipeline.delete(key)
+        for fp in answer.report.peers if answer.report else ():
+            pipeline.srem(f"books:{fp}", uid)
+        await self._answer(pipeline.execute())
+        return answer
+
+    # Invites: the book knows them, and the index finds the book for a device that knows nothing but the code
+
+    async def keep_invite(self, uid: str, digest: str, *, most: int, seconds: int) -> Answer:
+        """Keep an invite into that book until it is used or `seconds` are over."""
+        await self._answer(self.redis.set(f"invite:{digest}", uid, ex=seconds))
+        return await self.run("invite", uid, {"digest": digest, "most": most, "seconds": seconds})
+
+    async def uid_of_invite(self, digest: str) -> str | None:
+        """The uid whose book may know that invite."""
+        uid: str | None = await self._answer(self.redis.get(f"invite:{digest}"))
+        return uid
 
     # The index from fingerprints to books, and who waits to be found in it
 
@@ -154,7 +194,10 @@ class Store:
 
     async def keep_link(self, digest: str, members: Mapping[str, Any], seconds: int) -> None:
         """Keep what a link stands for until it is redeemed or `seconds` are over."""
-        await self._answer(self.redis.set(f"link:{digest}", msgspec.json.encode(members), ex=seconds))
+        pipeline = self.redis.pipeline(transaction=False)
+        pipeline.set(f"link:{digest}", msgspec.json.encode(members), ex=seconds)
+        self._remember(pipeline, members["uid"], f"link:{digest}", seconds)
+        await self._answer(pipeline.execute())
 
     async def peek_link(self, digest: str) -> dict[str, Any] | None:
         """What a link stands for; it stays good."""
@@ -164,31 +207,47 @@ class Store:
         """What a link stands for; of all who ask, one gets it."""
         return _read_json(await self._answer(self.redis.getdel(f"link:{digest}")))
 
-    async def keep_session(self, digest: str, members: Mapping[str, str | int], seconds: int) -> None:
-        """Begin a browser session."""
-        pipeline = self.redis.pipeline(transaction=True)
+    async def keep_session(self, digest: str, members: Mapping[str, str | int], *, seconds: int, most: int) -> None:
+        """Begin a browser session, for `seconds` that every page prolongs, `most` at the most."""
+        pipeline = self.redis.pipeline(transaction=False)
         pipeline.hset(f"session:{digest}", mapping=cast(Any, members))
         pipeline.expire(f"session:{digest}", seconds)
+        self._remember(pipeline, str(members["uid"]), f"session:{digest}", most)
         await self._answer(pipeline.execute())
 
-    async def session_and_book(self, digest: str, uid: str, seconds: int) -> tuple[dict[str, str], Report | None]:
-        """A page's one pipeline: the session, prolonged to `seconds`, and the book it opens."""
+    async def session_and_book(
+        self, digest: str, uid: str, seconds: int | None
+    ) -> tuple[dict[str, str], Report | None, list[Happening]]:
+        """A page's one pipeline: the session, prolonged to `seconds` if given, the book it opens, and its activity."""
         for again in (True, False):
             pipeline = self.redis.pipeline(transaction=False)
             pipeline.hgetall(f"session:{digest}")
-            pipeline.expire(f"session:{digest}", seconds)
             pipeline.evalsha(self._shas["load"], 1, f"user:{{{uid}}}", uid, "{}")
-            session, _, raw = await self._answer(pipeline.execute(raise_on_error=False))
+            pipeline.xrevrange(f"activity:{{{uid}}}")
+            if seconds is not None:
+                pipeline.expire(f"session:{digest}", seconds)
+            session, raw, lines, *_ = await self._answer(pipeline.execute(raise_on_error=False))
             if not (isinstance(raw, NoScriptError) and again):
                 break
             await self.open()
-        if isinstance(raw, Exception) or isinstance(session, Exception):
+        if any(isinstance(each, Exception) for each in (session, raw, lines)):
             raise Unreachable
-        return session, _read_answer(uid, raw).report
+        return session, _read_answer(uid, raw).report, [_read_happening(*line) for line in lines]
 
-    async def end_session(self, digest: str) -> None:
+    async def end_session(self, digest: str, uid: str) -> None:
         """End a browser session."""
-        await self._answer(self.redis.delete(f"session:{digest}"))
+        pipeline = self.redis.pipeline(transaction=False)
+        pipeline.delete(f"session:{digest}")
+        pipeline.zrem(_secrets_key(uid), f"session:{digest}")
+        await self._answer(pipeline.execute())
+
+    @staticmethod
+    def _remember(pipeline: Pipeline, uid: str, key: str, seconds: int) -> None:
+        """Note the key beside the user for as long as it may live, so that it goes when the user does."""
+        now = time.time()
+        pipeline.zremrangebyscore(_secrets_key(uid), 0, now)
+        pipeline.zadd(_secrets_key(uid), {key: now + seconds})
+        pipeline.expire(_secrets_key(uid), _SECRETS_SECONDS)
 
     # Processes
 
@@ -234,6 +293,10 @@ def name_given(name: str, *, exact: bool) -> dict[str, Any]:
     return {"text": name, "fold": fold_name(name), "stem": stem, "stem_fold": fold_name(stem), "exact": exact}
 
 
+def _secrets_key(uid: str) -> str:
+    return f"secrets:{{{uid}}}"
+
+
 def _uid_key(address: Address) -> str:
     return f"uid:{address.key}"
 
@@ -248,14 +311,16 @@ def _read_answer(uid: str, raw: list[Any]) -> Answer:
     outcome, version, interested, user, peers, requests = raw
     owner = _pairs(user)
     report = Report(
-        owner=Owner(uid, owner["email"], int(owner["generation"]), int(owner["created_on"])),
+        owner=Owner(
+            uid, owner["email"], int(owner["generation"]), int(owner["created_on"]), owner.get("require_proof") == "1"
+        ),
         version=version,
         interested=frozenset(interested),
         peers={fp: _read_peer(fp, _pairs(row)) for fp, row, _ in peers},
         online={fp: _read_place(place) for fp, _, place in peers},
         requests={rid: _read_request(rid, _pairs(row)) for rid, row, _ in requests},
         denied={rid: int(until) if until else None for rid, _, until in requests},
-        whole=outcome == "loaded",
+        whole=outcome in ("loaded", "erased"),
     )
     return Answer(outcome, report)
 
@@ -273,6 +338,10 @@ def _read_peer(fp: str, row: dict[str, str]) -> Peer | None:
         verified_on=int(row["verified_on"]),
         last_seen=int(row["last_seen"]),
     )
+
+
+def _read_happening(number: str, line: dict[str, str]) -> Happening:
+    return Happening(int(number.partition("-")[0]) // 1000, line["what"], line["name"], line["detail"])
 
 
 def _read_place(text: str) -> Place | None:

@@ -24,6 +24,9 @@ from app.server import Running
 SECONDS = 10.0
 """How long a test waits for what must come."""
 
+NOTICES = ("A device joined your book", "A new browser opened your book")
+"""The subjects of mails that only tell something."""
+
 Message = dict[str, Any]
 
 
@@ -44,6 +47,7 @@ class Mailbox:
 
     def __init__(self) -> None:
         self.mails: list[tuple[str, EmailMessage]] = []
+        self.notices: list[tuple[str, EmailMessage]] = []
         self.refuse = ""
         self._news = asyncio.Condition()
         self.url = ""
@@ -59,21 +63,29 @@ class Mailbox:
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
         content = cast(bytes, envelope.content)
         message = cast(EmailMessage, email.message_from_bytes(content, policy=email.policy.default))
+        box = self.notices if str(message["Subject"]) in NOTICES else self.mails
         async with self._news:
-            self.mails.extend((to, message) for to in envelope.rcpt_tos)
+            box.extend((to, message) for to in envelope.rcpt_tos)
             self._news.notify_all()
         return "250 OK"
 
     async def next_mail(self, to: str) -> EmailMessage:
-        """The oldest mail to that address, taken out of the box; waits for it."""
-        async with self._news:
-            await asyncio.wait_for(self._news.wait_for(lambda: any(each == to for each, _ in self.mails)), SECONDS)
-            index = next(i for i, (each, _) in enumerate(self.mails) if each == to)
-            return self.mails.pop(index)[1]
+        """The oldest mail with a link to a book to that address, taken out of the box; waits for it."""
+        return await self._next(self.mails, to)
+
+    async def next_notice(self, to: str) -> EmailMessage:
+        """The oldest notice to that address, taken out of the box; waits for it."""
+        return await self._next(self.notices, to)
 
     async def next_link(self, to: str) -> str:
         """The link in the next mail to that address."""
         return link_in(await self.next_mail(to))
+
+    async def _next(self, box: list[tuple[str, EmailMessage]], to: str) -> EmailMessage:
+        async with self._news:
+            await asyncio.wait_for(self._news.wait_for(lambda: any(each == to for each, _ in box)), SECONDS)
+            index = next(i for i, (each, _) in enumerate(box) if each == to)
+            return box.pop(index)[1]
 
 
 def text_of(mail: EmailMessage) -> str:

@@ -33,7 +33,7 @@ def answer_errors(app: App) -> None:
 
 def _answer_refusal(request: Request, error: PeerbookError) -> HTTPResponse:
     if isinstance(error, LinkGone) and _wants_page(request):
-        return request.app.ctx.pages.render("gone", error.code, text=error.text)
+        return request.app.ctx.pages.render(request, "gone", error.code, text=error.text)
     return _answer(request, error.code, error.text, error.members())
 
 
@@ -59,5 +59,5 @@ def _wants_page(request: Request) -> bool:
 
 def _answer(request: Request, code: int, text: str, members: dict[str, object] | None = None) -> HTTPResponse:
     if _wants_page(request):
-        return request.app.ctx.pages.render("error", code, text=text, code=code)
+        return request.app.ctx.pages.render(request, "error", code, text=text, code=code)
     return json_answer(encode(members or {"code": code, "text": text}), code)

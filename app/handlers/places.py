@@ -17,3 +17,23 @@ def place_of(request: Request) -> str:
             return f"{network.network_address}/48"
         address = address.ipv4_mapped
     return f"{str(address).rpartition('.')[0]}.x"
+
+
+def browser_of(request: Request) -> str:
+    """The browser and system as a person would call them, from a User-Agent (RFC 9110, section 10.1.5) that may lie."""
+    agent = request.headers.get("user-agent", "")
+    browser = next((name for mark, name in _BROWSERS if mark in agent), "a browser")
+    system = next((name for mark, name in _SYSTEMS if mark in agent), "")
+    return f"{browser} on {system}" if system else browser
+
+
+# The first mark that fits: every browser calls itself many names.
+_BROWSERS = (("Firefox", "Firefox"), ("Edg", "Edge"), ("OPR", "Opera"), ("Chrome", "Chrome"), ("Safari", "Safari"))
+_SYSTEMS = (
+    ("Android", "Android"),
+    ("iPhone", "iPhone"),
+    ("iPad", "iPad"),
+    ("Windows", "Windows"),
+    ("Mac OS", "macOS"),
+    ("Linux", "Linux"),
+)

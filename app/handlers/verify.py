@@ -10,6 +10,7 @@ from app.context import Request
 from app.errors import BadInput
 from app.handlers.answers import json_answer
 from app.handlers.places import place_of
+from app.invites import invite_digest
 from app.messages import encode, parse_object
 from app.owners import OwnerName, parse_uid
 from app.peers import DEFAULT_KIND, DEFAULT_NAME, NO_CLAIM, Device, parse_fingerprint, parse_kind, parse_name
@@ -28,6 +29,7 @@ async def verify_peer(request: Request) -> HTTPResponse:
         name=parse_name(body["name"]) if body.get("name") is not None else DEFAULT_NAME,
         kind=parse_kind(body["kind"]) if body.get("kind") is not None else DEFAULT_KIND,
         place=place_of(request),
+        invite=invite_digest(body.get("invite")),
     )
     ask = await request.app.ctx.asking.ask(owner, device)
     if ask.verified:

@@ -9,6 +9,7 @@ from app.closecodes import CloseCode
 from app.connections import Connection
 from app.context import Context, Request
 from app.handlers.places import place_of
+from app.invites import invite_digest
 from app.owners import read_owner
 from app.peers import NO_CLAIM, Device, clean_kind, clean_name, parse_fingerprint
 from app.wsprotocol import Upgraded, WebSocket
@@ -29,6 +30,7 @@ async def read_query(request: Request) -> None:
         name=clean_name(query.get("name")),
         kind=clean_kind(query.get("kind")),
         place=place_of(request),
+        invite=invite_digest(query.get("invite")),
     )
 
 

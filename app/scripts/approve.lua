@@ -33,10 +33,8 @@ elseif given.name.exact then
 else
   text, fold = free_name(given.name, fp)
 end
-redis.call('ZADD', key('book'), created_on, fp)
-redis.call('HSET', key('peer', fp), 'name', text, 'fold', fold, 'kind', kind, 'state', 'verified', 'claim', claim,
-  'created_on', created_on, 'verified_on', now)
-redis.call('HSETNX', key('peer', fp), 'last_seen', 0)
+enter_peer(fp, text, fold, kind, claim, created_on)
+happened(replaces and 'replaced' or 'approved', text)
 if rid then
   drop_request(rid)
   redis.call('HDEL', key('denied'), rid)

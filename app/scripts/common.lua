@@ -3,6 +3,8 @@
 -- ARGV[1] is the uid, ARGV[2] a JSON object with what else the script needs, named in its first lines.
 local uid = ARGV[1]
 local given = cjson.decode(ARGV[2])
+-- What a user has beside the hash of their own, and beside the hashes of peers and requests.
+local NOUNS = {'version', 'book', 'requests', 'denied', 'online', 'interest', 'activity', 'invites', 'browsers', 'secrets'}
 local now = tonumber(redis.call('TIME')[1])
 
 local function key(noun, rest)
@@ -94,6 +96,11 @@ local function free_name(name, except)
   return text, fold
 end
 
+-- One line of the activity that the owner's page shows: what happened, to which device, and a detail.
+local function happened(what, name, detail)
+  redis.call('XADD', key('activity'), 'MAXLEN', 200, '*', 'what', what, 'name', name or '', 'detail', detail or '')
+end
+
 local function peer_rows(fps)
   local rows = {}
   for _, fp in ipairs(fps) do
@@ -114,7 +121,7 @@ end
 local function end_with_user()
   local ttl = redis.call('TTL', KEYS[1])
   if ttl < 0 then return end
-  for _, noun in ipairs({'version', 'requests', 'denied', 'interest', 'online', 'book'}) do
+  for _, noun in ipairs(NOUNS) do
     redis.call('EXPIRE', key(noun), ttl)
   end
 end
@@ -142,6 +149,29 @@ local function enroll(address, seconds)
   elseif redis.call('TTL', KEYS[1]) >= 0 then
     redis.call('EXPIRE', KEYS[1], seconds)
   end
+end
+
+-- Takes an invite, if it is good: it is gone with the first device that brings it.
+local function take_invite(digest)
+  local ends = redis.call('HGET', key('invites'), digest)
+  if not ends then return false end
+  redis.call('HDEL', key('invites'), digest)
+  return tonumber(ends) > now
+end
+
+-- The peer is in: a new one, or one that changes its claim.
+local function enter_peer(fp, name, fold, kind, claim, created_on)
+  redis.call('ZADD', key('book'), created_on, fp)
+  redis.call('HSET', key('peer', fp), 'name', name, 'fold', fold, 'kind', kind, 'state', 'verified', 'claim', claim,
+    'created_on', created_on, 'verified_on', now)
+  redis.call('HSETNX', key('peer', fp), 'last_seen', 0)
+end
+
+-- The peer is entered ahead.
+local function add_peer(fp, name, fold, kind)
+  redis.call('ZADD', key('book'), now, fp)
+  redis.call('HSET', key('peer', fp), 'name', name, 'fold', fold, 'kind', kind, 'state', 'added', 'claim', 'none',
+    'created_on', now, 'verified_on', 0, 'last_seen', 0)
 end
 
 -- A device that was entered ahead is in from the moment that it is seen.

@@ -1,13 +1,14 @@
 -- The owner does not want a device that asked.
 -- given: fp, rid (absent: all requests of the fingerprint), seconds it stays denied
-local dropped
-if given.rid then
-  if redis.call('HGET', key('request', given.rid), 'fp') ~= given.fp then return unchanged('unknown') end
-  drop_request(given.rid)
-  dropped = {given.rid}
-else
-  dropped = drop_requests_of(given.fp)
+local rejected = {}
+for _, rid in ipairs(open_requests()) do
+  local fp, name = unpack(redis.call('HMGET', key('request', rid), 'fp', 'name'))
+  if fp == given.fp and (not given.rid or given.rid == rid) then
+    drop_request(rid)
+    deny(rid, given.seconds)
+    happened('rejected', name)
+    rejected[#rejected + 1] = rid
+  end
 end
-if #dropped == 0 then return unchanged('unknown') end
-for _, rid in ipairs(dropped) do deny(rid, given.seconds) end
-return changed('rejected', {}, dropped)
+if #rejected == 0 then return unchanged('unknown') end
+return changed('rejected', {}, rejected)

@@ -9,5 +9,6 @@ if state ~= 'added' then
   deny(rid, given.seconds)
   rids[#rids + 1] = rid
 end
+happened('removed', peer_field(given.fp, 'name'))
 remove_peer(given.fp)
 return changed('removed', {given.fp}, rids)

@@ -1,0 +1,52 @@
+"""GET /peers/events: an open page hears of every change of its book (server-sent events, HTML section 9.2)."""
+
+from sanic import Blueprint
+from sanic.response import HTTPResponse
+
+from app.context import Context, Request
+from app.handlers.visits import book_members, visit_of, with_session
+from app.sessions import Visit
+from app.streams import HEARTBEAT, Stream
+
+events = Blueprint("events")
+
+
+@events.get("/peers/events")
+@with_session
+async def follow(request: Request, visit: Visit) -> HTTPResponse | None:
+    """The page's part that lives, now and after every change, for as long as the session lasts."""
+    context: Context = request.app.ctx
+    response = await request.respond(
+        content_type="text/event-stream", headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    )
+    stream = context.streams.open()
+    try:
+        await context.books.hold(visit.book.uid, stream.hear)
+        await _tell(request, response, stream)
+    finally:
+        context.streams.discard(stream)
+        context.books.release(visit.book.uid, stream.hear)
+    return None  # it is answered already
+
+
+async def _tell(request: Request, response: HTTPResponse, stream: Stream) -> None:
+    shown = -1
+    while True:
+        news = await stream.wait(HEARTBEAT)
+        if stream.ended:
+            return
+        visit = await visit_of(request, prolong=False)
+        if visit is None:
+            await response.send("event: end\ndata:\n\n")
+            return
+        if news and visit.book.version != shown:
+            shown = visit.book.version
+            context: Context = request.app.ctx
+            await response.send(_event("book", context.pages.text("live", **book_members(context, visit))))
+        else:
+            await response.send(":\n\n")
+
+
+def _event(name: str, text: str) -> str:
+    data = "".join(f"data: {line}\n" for line in text.splitlines())
+    return f"event: {name}\n{data}\n"

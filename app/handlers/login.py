@@ -1,0 +1,99 @@
+"""Logging in by a mailed link, and out again."""
+
+from sanic import Blueprint
+from sanic.response import HTTPResponse, redirect
+
+from app.addresses import parse_address
+from app.context import Context, Request
+from app.errors import BadInput
+from app.handlers.guard import refuse_cross_site
+from app.handlers.places import browser_of, place_of
+from app.handlers.visits import cookie_name, field, set_cookie, with_session
+from app.sessions import Visit
+
+login = Blueprint("login")
+
+_BROWSER_SECONDS = 365 * 86400
+
+
+@login.get("/")
+async def home(request: Request) -> HTTPResponse:
+    """What this is, and the form that mails a link."""
+    return request.app.ctx.pages.render(request, "home", problem="", typed="")
+
+
+@login.post("/login", name="mail")
+async def mail_link(request: Request) -> HTTPResponse:
+    """Mail a link; the page is the same for every address."""
+    refuse_cross_site(request, silent=True)
+    typed = field(request, "email")
+    try:
+        address = parse_address(typed.strip())
+    except BadInput as error:
+        return request.app.ctx.pages.render(request, "home", 422, problem=error.text, typed=typed)
+    await request.app.ctx.asking.login(address)
+    return request.app.ctx.pages.render(request, "mailed", email=address.typed)
+
+
+@login.route("/link/<token:str>", methods=["GET", "HEAD"])
+async def show_link(request: Request, token: str) -> HTTPResponse:
+    """Whose book the link opens, and one button. Mail scanners fetch links, so this changes nothing."""
+    address = await request.app.ctx.sessions.peek_link(token)
+    return request.app.ctx.pages.render(request, "link", token=token, masked=address.masked)
+
+
+@login.post("/link/<token:str>", name="redeem")
+async def redeem_link(request: Request, token: str) -> HTTPResponse:
+    """Redeem the link and open the book."""
+    refuse_cross_site(request, silent=True)
+    context: Context = request.app.ctx
+    detail = f"{browser_of(request)}, {place_of(request)}"
+    known = request.cookies.get(cookie_name(context, "browser"))
+    entry = await context.sessions.redeem_link(token, known, detail)
+    if entry.new_browser:
+        book = await context.books.read(entry.uid)
+        if book:
+            context.notices.new_browser(book, detail)
+    response = redirect("/peers", status=303)
+    set_cookie(response, context, "session", entry.cookie, context.settings.session_max)
+    set_cookie(response, context, "browser", entry.browser, _BROWSER_SECONDS)
+    return response
+
+
+@login.post("/logout", name="logout")
+@with_session
+async def logout(request: Request, visit: Visit) -> HTTPResponse:
+    """End this session."""
+    context: Context = request.app.ctx
+    await context.sessions.end(visit.cookie)
+    await context.books.note(visit.book.uid, "logout")
+    return _goodbye(request, everywhere=False)
+
+
+@login.post("/logout/everywhere", name="everywhere")
+@with_session
+async def logout_everywhere(request: Request, visit: Visit) -> HTTPResponse:
+    """End all sessions, links and streams."""
+    await request.app.ctx.books.sign_out(visit.book.uid)
+    return _goodbye(request, everywhere=True)
+
+
+@login.route("/signout/<token:str>", methods=["GET", "HEAD"])
+async def show_sign_out(request: Request, token: str) -> HTTPResponse:
+    """Whose sessions would end, and one button; from the link in a mail."""
+    address = await request.app.ctx.sessions.peek_sign_out(token)
+    return request.app.ctx.pages.render(request, "signout", token=token, masked=address.masked)
+
+
+@login.post("/signout/<token:str>", name="signout")
+async def sign_out(request: Request, token: str) -> HTTPResponse:
+    """End all sessions of the owner who got the mail."""
+    refuse_cross_site(request, silent=True)
+    await request.app.ctx.sessions.redeem_sign_out(token)
+    return _goodbye(request, everywhere=True)
+
+
+def _goodbye(request: Request, *, everywhere: bool) -> HTTPResponse:
+    response: HTTPResponse = request.app.ctx.pages.render(request, "bye", everywhere=everywhere)
+    set_cookie(response, request.app.ctx, "session", "", 0)
+    return response
