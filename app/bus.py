@@ -73,6 +73,7 @@ class Bus:
         self._after_gap: Callable[[], None] = lambda: None
         self._tasks: list[asyncio.Task[None]] = []
         self._listening = asyncio.Event()
+        self._closed = False  # asked by the loops too, since a client that is cleaning up may swallow a cancellation
         self._decoder = msgspec.json.Decoder(Event)
 
     def hear(self, event: type[E], hearer: Callable[[E], None]) -> None:
@@ -90,6 +91,7 @@ class Bus:
 
     async def close(self) -> None:
         """Stop. What waits in the outbox is given up."""
+        self._closed = True
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -114,7 +116,7 @@ class Bus:
                     log.warning("event=bus_full")
 
     async def _write(self) -> None:
-        while True:
+        while not self._closed:
             await self._mail.wait()
             self._mail.clear()
             batch, self._outbox = self._outbox, []
@@ -134,7 +136,7 @@ class Bus:
 
     async def _listen(self) -> None:
         pause = 0.1
-        while True:
+        while not self._closed:
             try:
                 async with self._subscriber.pubsub(ignore_subscribe_messages=False) as pubsub:
                     await pubsub.subscribe(f"process:{self.process}")
