@@ -1,6 +1,7 @@
 """Streams: the open pages of this process. Each has one flag that says it is out of date, never a queue."""
 
 import asyncio
+import contextlib
 
 from app.book import Change
 
@@ -25,14 +26,11 @@ class Stream:
         self.ended = True
         self._news.set()
 
-    async def wait(self, seconds: float) -> bool:
-        """Wait for news, so long at most; whether there were any."""
-        try:
+    async def wait(self, seconds: float) -> None:
+        """Wait for news, so long at most."""
+        with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._news.wait(), seconds)
-        except TimeoutError:
-            return False
         self._news.clear()
-        return True
 
 
 class Streams:

@@ -30,17 +30,18 @@ async def follow(request: Request, visit: Visit) -> HTTPResponse | None:
 
 
 async def _tell(request: Request, response: HTTPResponse, stream: Stream) -> None:
-    shown = -1
+    shown = None
     while True:
-        news = await stream.wait(HEARTBEAT)
+        await stream.wait(HEARTBEAT)
         if stream.ended:
             return
         visit = await visit_of(request, prolong=False)
         if visit is None:
             await response.send("event: end\ndata:\n\n")
             return
-        if news and visit.book.version != shown:
-            shown = visit.book.version
+        state = (visit.book.version, set(visit.book.requests))  # a request that expires makes no news
+        if state != shown:
+            shown = state
             context: Context = request.app.ctx
             await response.send(_event("book", context.pages.text("live", **book_members(context, visit))))
         else:
