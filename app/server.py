@@ -119,7 +119,6 @@ def _configure(settings: Settings) -> Config:
     config = Config(env_prefix="PEERBOOK_SANIC_")
     config.ACCESS_LOG = False
     config.MOTD = False
-    config.TOUCHUP = False  # it rewrites methods of Sanic at the first start and finds no source of them at a second
     config.TOUCHUP = False  # it rewrites Sanic's classes at start, which a second app in the process does not survive
     config.REQUEST_MAX_SIZE = 65536
     config.REQUEST_TIMEOUT = _REQUEST_SECONDS
