@@ -80,11 +80,11 @@ class Socket:
         self.reads = True
         self.closed: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self.connection = Connection(device, owner, self._send, self._close)
-        self._heard: asyncio.Queue[Message] = asyncio.Queue()
+        self._heard: asyncio.Queue[bytes] = asyncio.Queue()
 
     def _send(self, frame: bytes) -> bool:
         if self.reads:
-            self._heard.put_nowait(json.loads(frame))
+            self._heard.put_nowait(frame)
         return self.reads
 
     def _close(self, code: int, reason: str) -> None:
@@ -121,7 +121,7 @@ class Socket:
     async def hear(self, wanted: Callable[[Message], bool] = lambda message: "peer_update" not in message) -> Message:
         """The next message that is wanted; news of other peers are not, unless asked for."""
         while True:
-            message = await asyncio.wait_for(self._heard.get(), SECONDS)
+            message: Message = json.loads(await asyncio.wait_for(self._heard.get(), SECONDS))
             if wanted(message):
                 return message
 
