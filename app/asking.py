@@ -11,7 +11,7 @@ from app.errors import NotFound
 from app.limits import Limits
 from app.mailer import Mailer
 from app.notices import Notices
-from app.owners import OwnerName
+from app.owners import OwnerName, Uid
 from app.pairs import pair_code
 from app.peers import Device, Fingerprint, Request
 from app.sessions import Sessions
@@ -76,6 +76,13 @@ class Asking:
         elif outcome == "invited":
             self._background.start(self._tell_of_invited(uid, device.fp))
         return Ask(outcome, uid if outcome != "unknown" else None, pair)
+
+    async def invited(self, uid: Uid, device: Device) -> bool:
+        """Let a device in by its invite; the owner is not asked where that is of no use."""
+        outcome = await self._books.ask(uid, None, device, silently=True)
+        if outcome == "invited":
+            self._background.start(self._tell_of_invited(uid, device.fp))
+        return outcome in ("verified", "invited")
 
     def pairs(self, book: Book) -> dict[str, str]:
         """The pair codes of a book's requests, by request id."""

@@ -106,13 +106,16 @@ class Books:
 
     # Acts. Each raises NotFound, NameTaken, BookFull or Unreachable, and then has changed nothing.
 
-    async def ask(self, uid: str, address: Address | None, device: Device) -> str:
-        """A device asks to enter: `verified`, `invited`, `asked`, `denied`, or `unknown` where there is no such user."""
+    async def ask(self, uid: str, address: Address | None, device: Device, *, silently: bool = False) -> str:
+        """A device asks to enter: `verified`, `invited`, `asked`, `denied`, or `unknown` where there is no such user.
+
+        `silently`: it is `unasked` where it would have to be asked about.
+        """
         answer = await self.store.ask(
             uid,
             address,
             device,
-            most=self._most_requests,
+            most=0 if silently else self._most_requests,
             most_peers=self.most_peers,
             seconds=self._request_seconds,
         )

@@ -99,9 +99,13 @@ def view_book(book: Book, pairs: Mapping[str, str], activity: list[Happening], n
     )
 
 
-def free_name(book: Book, name: str) -> str:
-    """The name, or the first of "name 2", "name 3", … that no device of the book has."""
-    taken = {fold_name(peer.name) for peer in book.peers.values()}
+def names_of(book: Book) -> set[str]:
+    """The names of a book's devices, in the form in which two that look the same are one."""
+    return {fold_name(peer.name) for peer in book.peers.values()}
+
+
+def free_name(taken: set[str], name: str) -> str:
+    """The name, or the first of "name 2", "name 3", … that is not `taken`."""
     candidate, number = name, 1
     while fold_name(candidate) in taken:
         number += 1
@@ -114,4 +118,4 @@ def _card(book: Book, request: Request, pair: str) -> Card:
     taken_by = next(
         (peer for peer in book.peers.values() if fold_name(peer.name) == fold and peer.fp != request.fp), None
     )
-    return Card(request, pair, free_name(book, request.name), taken_by)
+    return Card(request, pair, free_name(names_of(book), request.name), taken_by)

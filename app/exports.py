@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.book import Book
-from app.bookview import free_name
+from app.bookview import free_name, names_of
 from app.errors import BadInput
 from app.messages import encode, parse_object
-from app.peers import Fingerprint, Peer, parse_fingerprint, parse_kind, parse_name
+from app.peers import Fingerprint, Peer, fold_name, parse_fingerprint, parse_kind, parse_name
 
 FORMAT = "peerbook book"
 VERSION = 1
@@ -38,12 +38,14 @@ def preview_import(text: str | bytes, book: Book, most: int) -> list[Entry]:
     if exported.get("format") != FORMAT or exported.get("version") != VERSION or not isinstance(peers, list):
         raise BadInput("This is not an export of a book.")
     entries: list[Entry] = []
-    seen, place = set(book.peers), most - len(book.peers)
+    seen, taken, place = set(book.peers), names_of(book), most - len(book.peers)
     for each in peers:
-        entry = _judge(each, book, seen, place)
+        entry = _judge(each, taken, seen, place)
         entries.append(entry)
         seen.add(entry.fp)
-        place -= entry.ok
+        if entry.ok:
+            taken.add(fold_name(free_name(taken, entry.name)))
+            place -= 1
     return entries
 
 
@@ -52,7 +54,7 @@ def accepted(entries: Iterable[Entry]) -> list[tuple[Fingerprint, str, str]]:
     return [(entry.fp, entry.name, entry.kind) for entry in entries if entry.ok]
 
 
-def _judge(each: Any, book: Book, seen: set[Fingerprint], place: int) -> Entry:
+def _judge(each: Any, taken: set[str], seen: set[Fingerprint], place: int) -> Entry:
     if not isinstance(each, dict):
         raise BadInput("This is not an export of a book.")
     fp, name, kind = parse_fingerprint(each.get("fp")), parse_name(each.get("name")), parse_kind(each.get("kind"))
@@ -60,7 +62,7 @@ def _judge(each: Any, book: Book, seen: set[Fingerprint], place: int) -> Entry:
         return Entry(fp, name, kind, "is in your book already", ok=False)
     if place <= 0:
         return Entry(fp, name, kind, "does not fit any more: your book is full", ok=False)
-    free = free_name(book, name)
+    free = free_name(taken, name)
     verdict = "will be entered" if free == name else f"will be entered as {free}, since the name is taken"
     return Entry(fp, name, kind, verdict, ok=True)
 

@@ -107,11 +107,13 @@ class Presence:
         self._wait(connection, pair)
 
     async def _arrive_unnamed(self, connection: Connection) -> None:
-        """The book that has its fingerprint; where there is none it waits until there is."""
+        """The book that its invite opens, or that has its fingerprint; where there is none it waits until there is."""
         invite = connection.device.invite
         uid = await self._books.store.uid_of_invite(invite) if invite else None
-        if uid:
-            return await self._arrive_named(connection, Uid(uid))
+        if uid and await self._asking.invited(Uid(uid), connection.device):
+            if await self._enter(connection, uid):
+                return
+            self._let_go(connection)
         connection.looking = asyncio.Lock()
         if await self._enter_any(connection, await self._books.store.books_of(connection.fp)):
             return

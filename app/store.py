@@ -16,7 +16,7 @@
     invites:{uid}            hash    digest -> until; invite:<digest> string uid, EX: an index
     activity:{uid}           stream  what happened, the last 200
     browsers:{uid}           set     browsers that logged in, by the hash of their cookie
-    secrets:{uid}            zset    the link: and session: keys of this user, by their end
+    secrets:{uid}            zset    the link:, session: and invite: keys of this user, by their end
     limit:*                  counters, all with EX
 
 All keys of one user carry the hash tag {uid}, so that each change of a book is one atomic script, on one server
@@ -125,19 +125,21 @@ class Store:
 
     async def settle(self, uid: str, address: Address, browser: str, detail: str) -> Answer:
         """The owner came by a mailed link, so the user stays; outcome settled, new browser, or unknown."""
-        await self._answer(self.redis.persist(_uid_key(address)))
-        return await self.run("settle", uid, {"browser": browser, "detail": detail})
+        answer = await self.run("settle", uid, {"browser": browser, "detail": detail})
+        if answer.outcome != "unknown":
+            pipeline = self.redis.pipeline(transaction=False)
+            pipeline.set(_uid_key(address), uid, nx=True)  # it may have ended while the link was in the mail
+            pipeline.persist(_uid_key(address))
+            await self._answer(pipeline.execute())
+        return answer
 
     async def erase(self, uid: str, address: Address) -> Answer:
         """Everything of that user goes, whatever it is."""
-        pipeline = self.redis.pipeline(transaction=False)
-        pipeline.zrange(_secrets_key(uid), 0, -1)
-        pipeline.hkeys(f"invites:{{{uid}}}")
-        opened, invites = await self._answer(pipeline.execute())
+        opened = await self._answer(self.redis.zrange(_secrets_key(uid), 0, -1))
         answer = await self.run("erase", uid, {})
         pipeline = self.redis.pipeline(transaction=False)
         limits = [f"limit:mail:{kind}:{uid}" for kind in ("login", "request")]
-        for key in [_uid_key(address), *opened, *(f"invite:{digest}" for digest in invites), *limits]:
+        for key in [_uid_key(address), *opened, *limits]:
             pipeline.delete(key)
         for fp in answer.report.peers if answer.report else ():
             pipeline.srem(f"books:{fp}", uid)
@@ -148,7 +150,10 @@ class Store:
 
     async def keep_invite(self, uid: str, digest: str, *, most: int, seconds: int) -> Answer:
         """Keep an invite into that book until it is used or `seconds` are over."""
-        await self._answer(self.redis.set(f"invite:{digest}", uid, ex=seconds))
+        pipeline = self.redis.pipeline(transaction=False)
+        pipeline.set(f"invite:{digest}", uid, ex=seconds)
+        self._remember(pipeline, uid, f"invite:{digest}", seconds)
+        await self._answer(pipeline.execute())
         return await self.run("invite", uid, {"digest": digest, "most": most, "seconds": seconds})
 
     async def uid_of_invite(self, digest: str) -> str | None:

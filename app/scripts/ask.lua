@@ -1,6 +1,6 @@
 -- A device asks to enter the book.
 -- given: address (absent: the user must exist), fp, claim, name, kind, place, invite (a digest, absent: none),
---        most requests, seconds they stay open, most_peers
+--        most requests (0: nobody may ask), seconds they stay open, most_peers
 local fp, claim = given.fp, given.claim
 local rid = request_id(fp, claim)
 if given.address then
@@ -23,6 +23,7 @@ if given.invite and state ~= 'revoked' and place_left and take_invite(given.invi
   return changed('invited', {fp}, rids)
 end
 if state == 'revoked' or denied(rid) then return unchanged('denied') end
+if given.most == 0 then return unchanged('unasked') end
 
 if redis.call('EXISTS', key('request', rid)) == 1 then
   redis.call('EXPIRE', key('request', rid), given.seconds)

@@ -1,4 +1,5 @@
 -- The owner deletes the account: everything of this user goes. The answer still tells what there was.
+if redis.call('EXISTS', KEYS[1]) == 0 then return unchanged('unknown') end
 local fps = redis.call('ZRANGE', key('book'), 0, -1)
 local rids = open_requests()
 local version = redis.call('INCR', key('version'))

@@ -1,5 +1,6 @@
 -- Makes an invite: the first device that brings it is in.
 -- given: digest, seconds, most (invites that are open at once: the first to end makes place)
+if redis.call('EXISTS', KEYS[1]) == 0 then return unchanged('unknown') end
 local first, first_until
 local count, rows = 0, redis.call('HGETALL', key('invites'))
 for i = 1, #rows, 2 do
