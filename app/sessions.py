@@ -150,14 +150,14 @@ class Sessions:
     def _read_sign_out(self, token: str) -> tuple[str, int]:
         try:
             uid, generation = self._sign_outs.loads(token, max_age=_SIGN_OUT_SECONDS)
-        except BadData:
+        except (BadData, UnicodeEncodeError):
             raise LinkGone from None
         return str(uid), int(generation)
 
     def _link_digest(self, token: str) -> str:
         try:
             secret, signed = self._links.loads(token, return_timestamp=True)
-        except BadData:
+        except (BadData, UnicodeEncodeError):
             raise LinkGone from None
         # The store ends the link to the second; the date only has to hold against its own signature.
         if not -_GRACE <= time.time() - signed.timestamp() <= self._link_ttl + _GRACE:
@@ -180,4 +180,4 @@ def _signer(secret_keys: Sequence[str], purpose: str) -> URLSafeTimedSerializer:
 
 
 def _digest(secret: str) -> str:
-    return hashlib.sha256(secret.encode()).hexdigest()
+    return hashlib.sha256(secret.encode(errors="surrogatepass")).hexdigest()  # a header may hold any bytes
