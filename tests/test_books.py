@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from app.book import Book, Report
 from app.bus import Changed, Found
 from app.context import Context
 from app.errors import AlreadyInBook, BookFull, NameTaken, NotFound, PeerbookError, Unreachable
+from app.invites import invite_digest
 from app.peers import Device, Fingerprint, request_id
 from tests.conftest import OpenProcess
 from tests.parts import OWNER, STRANGER, Listener, a_device, fingerprint, verified
@@ -189,7 +191,9 @@ async def test_two_processes_that_act_at_once_end_with_the_same_book(open_proces
         for name, process in (("here", here), ("there", there))
         for number, device in enumerate(devices * 5)
     ]
-    await asyncio.gather(*acts, here.books.revoke(uid, devices[0].fp), there.books.remove(uid, devices[1].fp))
+    shut_out = (here.books.revoke(uid, devices[0].fp), there.books.remove(uid, devices[1].fp))
+    outcomes = await asyncio.gather(*acts, *shut_out, return_exceptions=True)
+    assert all(outcome is None or isinstance(outcome, NotFound | NameTaken) for outcome in outcomes)
     truth = await book_of(here, uid)
     await eventually(lambda: all(book.version == truth.version for book in books))
     assert books[0].peers == books[1].peers == truth.peers
@@ -679,6 +683,65 @@ async def test_a_refused_act_changes_nothing(process: Context, uid: str) -> None
             await act
     assert await book_of(process, uid) == before
     assert listener.heard_nothing
+
+
+# The whole book
+
+
+async def test_the_first_device_that_brings_an_invite_is_in_and_the_second_asks(process: Context, uid: str) -> None:
+    digest = invite_digest(await process.books.invite(uid))
+    first, second = (replace(a_device(name), invite=digest) for name in ("tablet", "thief"))
+    assert await process.books.ask(uid, None, first) == "invited"
+    assert await process.books.ask(uid, None, second) == "asked"
+    assert await process.store.books_of(first.fp) == {uid}
+    assert await names_in(process, uid) == ["tablet"]
+
+
+async def test_an_invite_opens_only_the_book_it_was_made_for(process: Context, uid: str) -> None:
+    invite = invite_digest(await process.books.invite(uid))
+    other = await process.books.enroll(STRANGER)
+    assert await process.books.ask(other, None, replace(a_device(), invite=invite)) == "asked"
+
+
+async def test_imported_devices_are_entered_ahead_as_far_as_there_is_place(open_process: OpenProcess) -> None:
+    process = await open_process(max_peers=3)
+    uid = await process.books.enroll(OWNER)
+    laptop = await verified(process, uid, "laptop")
+    fps = [fingerprint() for _ in range(4)]
+    peers = [(laptop.fp, "mine", "lab"), *((fp, "laptop", "lab") for fp in fps)]
+    await process.books.import_peers(uid, peers)
+    await process.books.import_peers(uid, peers[:2])
+    book = await book_of(process, uid)
+    assert set(book.peers) == {laptop.fp, *fps[:2]}
+    assert [peer.name for peer in book.listed()] == ["laptop"]
+    assert await names_in(process, uid) == ["laptop", "laptop 2", "laptop 3"]
+
+
+async def test_where_proof_is_demanded_only_proved_connections_are_let_in(process: Context, uid: str) -> None:
+    device, listener = await verified(process, uid), Listener()
+    book = await held(process, uid, listener)
+    await process.books.require_proof(uid, True)
+    await listener.hear(lambda change: change.owner)
+    assert book.owner.require_proof
+    assert not await admit(process, uid, device)
+    assert await process.books.admit(uid, device.fp, device.claim, "c1", proved=True)
+    await process.books.require_proof(uid, False)
+    assert await admit(process, uid, device)
+
+
+async def test_nothing_is_left_of_a_deleted_account(open_process: OpenProcess, redis: Redis) -> None:
+    here, there = await open_process(), await open_process()
+    uid, listener = await here.books.enroll(OWNER), Listener()
+    device = await verified(here, uid)
+    await here.books.ask(uid, None, a_device("phone"))
+    await here.books.invite(uid)
+    await here.sessions.issue_link(uid, OWNER)
+    book = await held(there, uid, listener)
+    await here.books.erase(uid, OWNER)
+    assert (await listener.hear(lambda change: device.fp in change.fps)).whole
+    assert (book.peers, book.requests) == ({}, {})
+    assert await redis.keys(f"*{uid}*") == []
+    assert {str(key).partition(":")[0] for key in await redis.keys("*")} == {"process"}
 
 
 # Online
