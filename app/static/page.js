@@ -287,6 +287,11 @@
     say("Copied.");
   }
 
+  function takeUp(field) {
+    field.focus({ preventScroll: true });
+    field.select();
+  }
+
   function closePop(pop) {
     pop.querySelector("form").reset();
     for (const problem of pop.querySelectorAll(".problem")) problem.remove();
@@ -303,7 +308,7 @@
     const inside = event.target.closest("details.pop");
     for (const pop of document.querySelectorAll("details.pop.confirm[open]")) if (pop !== inside) pop.open = false;
     if (event.target.closest("summary")?.parentElement === inside && inside?.matches(".rename")) {
-      requestAnimationFrame(() => { if (inside.open) inside.querySelector("input[name=name]").select(); else closePop(inside); });
+      requestAnimationFrame(() => { if (inside.open) takeUp(inside.querySelector("input[name=name]")); else closePop(inside); });
     }
   });
   document.addEventListener("keydown", (event) => {
