@@ -18,7 +18,6 @@ from app.messages import (
     GetIceServers,
     GetList,
     MessageId,
-    Rename,
     Signal,
     encode_done,
     encode_error,
@@ -67,7 +66,7 @@ class Signaling:
             case GetIceServers():
                 connection.send(encode_ice_servers(self._ice_servers))
                 _acknowledge(connection, message_id)
-            case Rename():
+            case _:
                 return self._rename(connection, command.name, message_id)
         return None
 

@@ -62,7 +62,7 @@ class Mailbox:
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
         content = cast(bytes, envelope.content)
-        message = cast(EmailMessage, email.message_from_bytes(content, policy=email.policy.default))
+        message = email.message_from_bytes(content, policy=email.policy.default)
         box = self.notices if str(message["Subject"]) in NOTICES else self.mails
         async with self._news:
             box.extend((to, message) for to in envelope.rcpt_tos)
@@ -252,7 +252,7 @@ class Scene:
     @property
     def context(self) -> Context:
         """The long-lived objects of the server."""
-        return cast(Context, self.running.app.ctx)
+        return self.running.app.ctx
 
     def tell_absences_after(self, seconds: float) -> None:
         """Have the others hear so much later that a peer left."""
