@@ -8,7 +8,7 @@ from app.context import Request
 def place_of(request: Request) -> str:
     """The client's network, as the trusted proxies tell it."""
     try:
-        address = ipaddress.ip_address(request.remote_addr or request.ip)
+        address = ipaddress.ip_address((request.remote_addr or request.ip).strip("[]"))
     except ValueError:
         return "somewhere"
     if isinstance(address, ipaddress.IPv6Address):
