@@ -23,11 +23,13 @@ class Background:
         task.add_done_callback(self._ended)
 
     async def settle(self, seconds: float) -> None:
-        """Wait until all are done, for so long at most; then give up those that are not."""
-        if self._tasks:
-            _, late = await asyncio.wait(self._tasks, timeout=seconds)
-            for task in late:
-                task.cancel()
+        """Wait until all are done, and all that they begin, for so long at most; then give up those that are not."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds
+        while self._tasks and (left := deadline - loop.time()) > 0:
+            await asyncio.wait(self._tasks, timeout=left)
+        for task in self._tasks:
+            task.cancel()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

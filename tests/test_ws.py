@@ -631,6 +631,14 @@ async def test_a_server_that_stops_says_1001(scene: Scene) -> None:
     assert await waiting.close_code() == 1001
 
 
+async def test_a_mail_that_was_begun_still_goes_out_when_the_server_stops(scene: Scene) -> None:
+    owner = scene.owner()
+    device = await scene.connect(email=owner.address)
+    await device.hear()
+    await scene.stop()
+    assert [to for to, _ in scene.mailbox.mails] == [owner.address]
+
+
 async def test_a_message_that_is_too_large_closes_with_1009(scene: Scene) -> None:
     device = await scene.join(scene.owner())
     await device.say("x" * 65537)
