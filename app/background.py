@@ -15,21 +15,28 @@ class Background:
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
+        self._closed = False
 
     def start(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run `work` beside everything else."""
+        """Run `work` beside everything else; once closed, nothing is begun any more."""
+        if self._closed:
+            work.close()
+            return
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
 
-    async def settle(self, seconds: float) -> None:
+    async def close(self, seconds: float) -> None:
         """Wait until all are done, and all that they begin, for so long at most; then give up those that are not."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
         while self._tasks and (left := deadline - loop.time()) > 0:
             await asyncio.wait(self._tasks, timeout=left)
-        for task in self._tasks:
+        self._closed = True
+        late = tuple(self._tasks)
+        for task in late:
             task.cancel()
+        await asyncio.gather(*late, return_exceptions=True)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

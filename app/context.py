@@ -90,15 +90,20 @@ class Context:
         await self.presence.open()
         self.pinger.start()
 
-    async def close(self) -> None:
-        """End: sockets are told to come back later, presence is cleared, mails go out."""
+    async def drain(self) -> None:
+        """Begin to end: sockets are told to come back later, pages are let go, presence is cleared, mails go out."""
         self.draining = True
         self.pinger.stop()
         self.streams.end_all()
         for connection in self.connections:
             connection.end(CloseCode.GOING_AWAY, "the server restarts")
         await self.connections.emptied(_CLOSE_SECONDS)
-        await self.background.settle(_MAIL_SECONDS)
+        await self.background.close(_MAIL_SECONDS)
+
+    async def close(self) -> None:
+        """End: nobody speaks to the store any more, and this process's lease is given back."""
+        if not self.draining:
+            await self.drain()
         await self.presence.close()
         await self.bus.close()
         for client in self._clients:

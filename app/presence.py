@@ -1,6 +1,7 @@
 """Presence: a connection arrives, waits or is let in, hears of the others, and leaves; and this process's lease."""
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Awaitable
@@ -60,7 +61,8 @@ class Presence:
         """Give the lease back."""
         if self._lease:
             self._lease.cancel()
-        await self._books.store.end_lease(self._process)
+        with contextlib.suppress(Unreachable):
+            await self._books.store.end_lease(self._process)
 
     async def arrive(self, connection: Connection) -> None:
         """Find the connection's book and let it in, or have it wait for its owner."""

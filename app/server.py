@@ -60,7 +60,11 @@ class Running:
     ) -> "Running":
         """Connect to the store and listen; raises Unreachable without a store."""
         context = Context(settings, store_url, show_mail)
-        await context.open()
+        try:
+            await context.open()
+        except BaseException:
+            await context.close()
+            raise
         app = build(settings, context)
         server = await app.create_server(
             sock=listener, protocol=SocketProtocol, backlog=_BACKLOG, return_asyncio_server=True
@@ -76,7 +80,7 @@ class Running:
         """Stop listening, close what is open, and give back the lease."""
         assert self._server.server is not None
         self._server.server.close()
-        await self.app.ctx.close()
+        await self.app.ctx.drain()
         for connection in tuple(self._server.connections):
             connection.close_if_idle()
         deadline = time.monotonic() + _CUT_SECONDS
@@ -85,6 +89,7 @@ class Running:
             await asyncio.sleep(0.02)
         for connection in tuple(self._server.connections):
             connection.abort()
+        await self.app.ctx.close()
         sanic.Sanic.unregister_app(self.app)
 
 
