@@ -224,6 +224,12 @@
   document.addEventListener("visibilitychange", () => {
     if (document.visibilityState === "hidden") disconnect(); else { tries = 0; connect(); }
   });
+  // A form that leaves the page may end the session: its answer is what is shown, not what the stream says of that.
+  document.addEventListener("submit", (event) => {
+    if (event.target.hasAttribute("hx-post")) return;
+    disconnect();
+    timer = setTimeout(connect, 10000);
+  });
   addEventListener("pagehide", disconnect);
   addEventListener("pageshow", connect);
   addEventListener("online", () => { if (!stream) { tries = 0; connect(); } });
