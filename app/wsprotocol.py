@@ -35,6 +35,16 @@ OnMessage = Callable[[bytes], None]
 OnClose = Callable[[], None]
 
 
+class Frames(ServerProtocol):
+    """The frames of one connection, as the library knows them, but for one thing."""
+
+    def recv_frame(self, frame: Frame) -> None:
+        """A close may stand between the fragments of a message (RFC 6455, section 5.4); the library refuses it."""
+        if frame.opcode is Opcode.CLOSE:
+            self.cur_size = None
+        super().recv_frame(frame)
+
+
 class SocketProtocol(WebSocketProtocol):
     """Sanic's HTTP protocol, which hands an upgraded connection over to a WebSocket and then lets go of it."""
 
@@ -46,7 +56,7 @@ class SocketProtocol(WebSocketProtocol):
 
     async def websocket_handshake(self, request: Request, subprotocols: Any = None) -> "Upgraded":
         """Answer the upgrade; raises SanicException with the status of a refusal."""
-        frames = ServerProtocol(state=State.OPEN, max_size=self.websocket_max_size, logger=_silent)
+        frames = Frames(state=State.OPEN, max_size=self.websocket_max_size, logger=_silent)
         response = frames.accept(self.sanic_request_to_ws_request(request))
         if response.status_code != 101:
             headers = {"Upgrade": "websocket"} if response.status_code == 426 else {}
@@ -98,7 +108,7 @@ class WebSocket(asyncio.Protocol):
     )
 
     def __init__(
-        self, transport: asyncio.Transport, frames: ServerProtocol, pinger: "Pinger", connections: set[Any]
+        self, transport: asyncio.Transport, frames: Frames, pinger: "Pinger", connections: set[Any]
     ) -> None:
         self.closed = False
         self._transport = transport

@@ -234,7 +234,7 @@ class Scene:
         """A device that opened its socket."""
         fp = fp or new_fingerprint()
         url = f"{self.url.replace('http', 'ws', 1)}/ws?{urlencode({'fp': fp} | query)}"
-        socket = await connect(url, proxy=None, compression=None, open_timeout=SECONDS)
+        socket = await connect(url, proxy=None, compression=None, open_timeout=SECONDS, close_timeout=1)
         self._sockets.append(socket)
         return Device(socket, fp)
 
