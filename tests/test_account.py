@@ -34,10 +34,14 @@ async def let_time_pass(redis: Redis, minutes: int) -> None:
         await redis.hincrby(key, "began", -60 * minutes)
 
 
+async def keys_of(redis: Redis, pattern: str) -> list[str]:
+    return cast(list[str], await redis.keys(pattern))
+
+
 async def everything(redis: Redis) -> str:
     """All keys and values of the store as one text."""
     found = []
-    for key in await redis.keys("*"):
+    for key in await keys_of(redis, "*"):
         match await redis.type(key):
             case "string":
                 value: object = await redis.get(key)
@@ -65,7 +69,9 @@ async def test_an_act_needs_a_link_that_was_redeemed_within_15_minutes(
     owner = await logged_in(scene)
     await let_time_pass(redis, 16)
     before = await everything(redis)
-    answer = await owner.http.request(method, path, data={"on": "1", "email": owner.address} if method == "POST" else None)
+    answer = await owner.http.request(
+        method, path, data={"on": "1", "email": owner.address} if method == "POST" else None
+    )
     assert answer.status_code == 422
     assert "less than 15 minutes old" in answer.text
     assert 'action="/account/link"' in answer.text
@@ -185,8 +191,8 @@ async def test_a_deleted_account_leaves_nothing_in_the_store(start: Start, redis
     assert (await stray.hear())["code"] == 401
     await stray.leave()
     await scene.at_rest()
-    digests = [key.partition(":")[2] for key in await redis.keys("session:*") + await redis.keys("link:*")]
-    digests += [key.partition(":")[2] for key in await redis.keys("invite:*")]
+    kept = [key for noun in ("session", "link", "invite") for key in await keys_of(redis, f"{noun}:*")]
+    digests = [key.partition(":")[2] for key in kept]
     assert len(digests) >= 5
 
     assert (await owner.act("/account/delete", email=owner.address)).status_code == 200
@@ -251,4 +257,4 @@ async def test_of_two_who_delete_at_once_nobody_meets_an_error(scene: Scene, red
     answers = await asyncio.gather(*(each.act("/account/delete", email=owner.address) for each in (owner, other)))
     assert {answer.status_code for answer in answers} <= {200, 303}
     await scene.at_rest()
-    assert uid not in cast(str, await everything(redis))
+    assert uid not in await everything(redis)

@@ -59,7 +59,11 @@ async def test_a_file_travels_compressed_where_the_browser_can(scene: Scene, nam
     "path",
     [
         *("/static/000000000000/page.js", "/static/page.js", "/static//page.js", "/static/x/../page.js"),
-        *("/static/000000000000/nothing.js", "/static/000000000000/..%2Fserver.py", "/static/000000000000/%2e%2e/server.py"),
+        *(
+            "/static/000000000000/nothing.js",
+            "/static/000000000000/..%2Fserver.py",
+            "/static/000000000000/%2e%2e/server.py",
+        ),
     ],
 )
 async def test_an_address_of_other_content_is_none(scene: Scene, path: str) -> None:

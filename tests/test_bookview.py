@@ -29,7 +29,7 @@ def a_peer(name: str = "laptop", **members: Any) -> Peer:
 
 
 def a_request(name: str = "laptop", **members: Any) -> Request:
-    given = {"rid": fingerprint()[:24], "fp": fingerprint(), "claim": "none", "name": name}
+    given: dict[str, Any] = {"rid": fingerprint()[:24], "fp": fingerprint(), "claim": "none", "name": name}
     return Request(**given | {"kind": "lab", "place": "203.0.113.x", "asked_on": 1} | members)
 
 

@@ -136,10 +136,10 @@ async def test_a_stream_without_news_has_a_heartbeat(scene: Scene) -> None:
 async def test_a_stream_does_not_prolong_its_session(scene: Scene, redis: Redis) -> None:
     owner = await logged_in(scene)
     (session,) = await redis.keys("session:*")
+    await redis.expire(session, 100)
     async with following(owner) as stream:
         await stream.hear_book()
-        await redis.expire(session, 100)
-        await stream.hear()
+        assert (await stream.hear())[0] == HEARTBEAT
         await scene.verify(new_fingerprint(), email=owner.address)
         await stream.hear_book()
         assert await redis.ttl(session) <= 100

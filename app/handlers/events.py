@@ -4,28 +4,31 @@ from sanic import Blueprint
 from sanic.response import HTTPResponse
 
 from app.context import Context, Request
-from app.handlers.visits import book_members, visit_of, with_session
-from app.sessions import Visit
+from app.handlers.visits import book_members, visit_of, without_session
 from app.streams import HEARTBEAT, Stream
 
 events = Blueprint("events")
 
 
 @events.get("/peers/events")
-@with_session
-async def follow(request: Request, visit: Visit) -> HTTPResponse | None:
+async def follow(request: Request) -> HTTPResponse | None:
     """The page's part that lives, now and after every change, for as long as the session lasts."""
     context: Context = request.app.ctx
+    visit = await visit_of(request, prolong=False)
+    if visit is None:
+        return without_session(request)
+    uid = visit.book.uid
+    del visit  # an open page that waits keeps no copy of its book
     response = await request.respond(
         content_type="text/event-stream", headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     )
     stream = context.streams.open()
     try:
-        await context.books.hold(visit.book.uid, stream.hear)
+        await context.books.hold(uid, stream.hear)
         await _tell(request, response, stream)
     finally:
         context.streams.discard(stream)
-        context.books.release(visit.book.uid, stream.hear)
+        context.books.release(uid, stream.hear)
     return None  # it is answered already
 
 
@@ -46,6 +49,7 @@ async def _tell(request: Request, response: HTTPResponse, stream: Stream) -> Non
             await response.send(_event("book", context.pages.text("live", **book_members(context, visit))))
         else:
             await response.send(":\n\n")
+        del visit
 
 
 def _event(name: str, text: str) -> str:

@@ -27,7 +27,7 @@ def with_session(handler: VisitHandler[P]) -> Handler[P]:
             refuse_cross_site(request)
         visit = await visit_of(request)
         if visit is None:
-            return _without_session(request)
+            return without_session(request)
         return await handler(request, visit, *args, **kwargs)
 
     return cast(Handler[P], visited)
@@ -96,7 +96,8 @@ def is_htmx(request: Request) -> bool:
     return "hx-request" in request.headers and "hx-history-restore-request" not in request.headers
 
 
-def _without_session(request: Request) -> HTTPResponse:
+def without_session(request: Request) -> HTTPResponse:
+    """The answer to somebody who is not logged in: the way home."""
     if is_htmx(request):
         return empty(401, headers={"HX-Redirect": "/"})
     if request.method == "GET" and request.headers.get("sec-fetch-site") == "cross-site":
