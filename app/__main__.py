@@ -26,8 +26,9 @@ def main() -> int:
     logging.getLogger("sanic").setLevel(logging.WARNING)
     try:
         listener = listen(settings)
-    except OSError as error:
-        return _refuse(f"Cannot listen on {settings.host}:{settings.port}: {error.strerror}.")
+    except (OSError, UnicodeError) as error:  # UnicodeError: a host that can't be a name
+        reason = str(getattr(error, "strerror", None) or error).partition(" (")[0]
+        return _refuse(f"Cannot listen on {settings.host}:{settings.port}: {reason}.")
     settings = settings.listening_on(listener.getsockname()[1])
     with contextlib.ExitStack() as stack:
         stack.callback(listener.close)
