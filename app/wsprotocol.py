@@ -41,7 +41,7 @@ class Frames(ServerProtocol):
     def recv_frame(self, frame: Frame) -> None:
         """A close may stand between the fragments of a message (RFC 6455, section 5.4); the library refuses it."""
         if frame.opcode is Opcode.CLOSE:
-            self.cur_size = None
+            self.current_size = None
         super().recv_frame(frame)
 
 
@@ -107,9 +107,7 @@ class WebSocket(asyncio.Protocol):
         *("_parts", "_paused", "_queue", "_slot", "_text", "_transport", "closed"),
     )
 
-    def __init__(
-        self, transport: asyncio.Transport, frames: Frames, pinger: "Pinger", connections: set[Any]
-    ) -> None:
+    def __init__(self, transport: asyncio.Transport, frames: Frames, pinger: "Pinger", connections: set[Any]) -> None:
         self.closed = False
         self._transport = transport
         self._frames = frames
