@@ -347,6 +347,20 @@ async def test_a_refused_name_and_its_error_stay_while_the_book_changes(scene: S
     await expect(person.row("phone").locator(".problem")).to_be_visible()
 
 
+async def test_a_click_is_not_lost_when_the_book_changes_under_it(scene: Scene, person: Person) -> None:
+    device = await scene.connect(email=person.owner.address, name="laptop")
+    await device.hear()
+    await person.card("laptop").get_by_role("button", name="Approve").hover()
+    page, other = person.page, await person.open_page("/peers")
+    await page.mouse.down()
+    await (await scene.connect(email=person.owner.address, name="phone")).hear()
+    await expect(person.card("phone", other)).to_be_visible()
+    await page.mouse.up()
+    assert (await device.hear())["code"] == 200
+    await expect(person.card("phone", page)).to_be_visible()
+    await expect(person.row("laptop", page)).to_be_visible()
+
+
 async def test_a_change_shows_in_an_open_page_within_a_second(scene: Scene, person: Person) -> None:
     await scene.join(person.owner, "laptop")
     waits = []
