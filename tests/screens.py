@@ -11,7 +11,7 @@ FOLDER = Path(__file__).parent.parent / "build/screens"
 # The README shows the upper part of these.
 README = {
     ("book-requests", 1440, "light"),
-    ("book-revoke", 1440, "dark"),
+    ("book", 1440, "dark"),
     ("book-requests", 390, "dark"),
     ("link", 390, "light"),
 }
