@@ -1,263 +1,352 @@
-"""Bad input gets a clear error, and nothing is stored, mailed or lost. Never a 500, never a traceback."""
+"""Everything that cannot be read gets its clear refusal, changes nothing, and mails nobody."""
 
-import asyncio
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 
-from tests.support import SECONDS, Device, Owner, Scene, new_fingerprint
+from tests.support import Device, Owner, Scene, new_fingerprint
 
-FP = "A1" * 32
-EMAIL = "somebody@example.org"
-DEEP = "[" * 20_000
-LONG = "x" * 70_000
-
-
-@dataclass
-class Inside:
-    """A running server with an owner and a laptop that is in."""
-
-    scene: Scene
-    owner: Owner
-    laptop: Device
+FP = "AB" * 32
+GOOD = {"fp": FP, "email": "a@example.org"}
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+MULTIPART = {"Content-Type": "multipart/form-data; boundary=x"}
 
 
-@pytest.fixture
-async def inside(scene: Scene) -> Inside:
-    owner = scene.owner()
-    return Inside(scene, owner, await scene.join(owner))
+@dataclass(frozen=True)
+class Bad:
+    """One request that must be refused with `status`."""
+
+    status: int
+    method: str
+    path: str
+    body: bytes = b""
+    headers: dict[str, str] = field(default_factory=dict)
 
 
-async def everything_in(redis: Redis) -> dict[str, Any]:
-    """All keys but leases and limits."""
-    kept = [key async for key in redis.scan_iter("*") if not key.startswith(("limit:", "process:"))]
-    return {key: await redis.type(key) for key in sorted(kept)}
+def verify(id: str, body: Any) -> Any:
+    """A body of /verify that is refused: JSON, or bytes as they are."""
+    return pytest.param(
+        Bad(400, "POST", "/verify", body if isinstance(body, bytes) else json.dumps(body).encode()), id=id
+    )
 
 
-def shows_nothing_of_the_inside(text: str) -> None:
-    for trace in ("Traceback", 'File "', ".py", "redis", "sanic", "msgspec", "Error:"):
-        assert trace not in text, text
+def request(id: str, status: int, method: str, path: str, body: bytes = b"", **headers: str) -> Any:
+    """A request that is refused."""
+    return pytest.param(Bad(status, method, path, body, {k.replace("_", "-"): v for k, v in headers.items()}), id=id)
 
 
-def body(**members: Any) -> str:
-    return json.dumps({"fp": FP, "email": EMAIL} | members)
+def form(id: str, status: int, path: str, body: bytes, headers: dict[str, str] = FORM) -> Any:
+    """A form that is refused."""
+    return pytest.param(Bad(status, "POST", path, body, headers), id=id)
 
 
-BODIES = {
-    "empty": "",
-    "not JSON": "hello",
-    "half an object": '{"fp": "A1',
-    "an array": "[]",
-    "a text": '"fp"',
-    "a number": "42",
-    "null": "null",
-    "NaN": '{"fp": NaN}',
-    "a lone surrogate": '{"fp": "\\ud800"}',
-    "not UTF-8": b'{"fp": "\xff"}',
-    "too deep": DEEP,
-    "a deep member": '{"fp": ' + DEEP,
-    "no fingerprint": json.dumps({"email": EMAIL}),
-    "no owner": json.dumps({"fp": FP}),
-    "fingerprint null": body(fp=None),
-    "fingerprint a number": body(fp=1),
-    "fingerprint a list": body(fp=[FP]),
-    "fingerprint too short": body(fp=FP[:-1]),
-    "fingerprint too long": body(fp=FP + "A"),
-    "fingerprint not hex": body(fp="G" * 64),
-    "fingerprint with blanks around": body(fp=f" {FP} "),
-    "fingerprint of another hash": body(fp="sha-1 " + ":".join(["A1"] * 20)),
-    "fingerprint in full-width digits": body(fp="１" * 64),
-    "fingerprint half with colons": body(fp="A1:" + "A1" * 31),
-    "address a number": body(email=7),
-    "address a list": body(email=[EMAIL]),
-    "address empty": body(email=""),
-    "address without a host": body(email="somebody@"),
-    "address without a name": body(email="@example.org"),
-    "two addresses": body(email=f"{EMAIL}, other@example.org"),
-    "address with a display name": body(email=f"Somebody <{EMAIL}>"),
-    "address with a line break": body(email=f"{EMAIL}\r\nBcc: other@example.org"),
-    "address too long": body(email="x" * 250 + "@example.org"),
-    "address not ASCII": body(email="jörg@example.org"),
-    "address with two dots": body(email="some..body@example.org"),
-    "uid a number": body(uid=7),
-    "uid with braces": body(uid="}{"),
-    "uid too long": body(uid="a" * 65),
-    "name a number": body(name=7),
-    "name empty": body(name=""),
-    "name of what nobody sees": body(name="\u200b\u202e\u2060"),
-    "name too long": body(name="x" * 65),
-    "name an object": body(name={}),
-    "kind a number": body(kind=7),
-    "kind empty": body(kind=""),
-    "kind too long": body(kind="x" * 33),
-    "kind in capitals": body(kind="Phone"),
-    "kind with a blank": body(kind="my phone"),
-}
+BODIES = [
+    verify("empty", b""),
+    verify("blank", b"  \n"),
+    verify("no json", b"fp=AB&email=a@example.org"),
+    verify("half json", b'{"fp": "AB'),
+    verify("two objects", b"{}{}"),
+    verify("trailing comma", b'{"fp": 1,}'),
+    verify("single quotes", b"{'fp': 1}"),
+    verify("not a number", b'{"fp": NaN}'),
+    verify("utf-16", json.dumps(GOOD).encode("utf-16")),
+    verify("bad utf-8", b'{"fp": "\xff"}'),
+    verify("byte order mark", b"\xef\xbb\xbf" + json.dumps(GOOD).encode()),
+    verify("lone surrogate", b'{"fp": "\\ud800", "email": "a@example.org"}'),
+    verify("surrogate in the address", json.dumps(GOOD).replace("a@", "\\udc00@").encode()),
+    verify("zero byte", b"\x00"),
+    verify("an array", [GOOD]),
+    verify("a text", "fp"),
+    verify("a number", 7),
+    verify("a huge number", b"9" * 5000),
+    verify("null", b"null"),
+    verify("true", True),
+    verify("very deep", b"[" * 30000),
+    verify("very deep object", b'{"a":' * 10000 + b"1" + b"}" * 10000),
+    verify("nothing in it", {}),
+    verify("no fingerprint", {"email": "a@example.org"}),
+    verify("no owner", {"fp": FP}),
+    verify("owner null", {"fp": FP, "email": None}),
+]
+FINGERPRINTS = [
+    verify(f"fingerprint {id}", GOOD | {"fp": fp})
+    for id, fp in {
+        "empty": "",
+        "null": None,
+        "number": 7,
+        "array": [FP],
+        "object": {"fp": FP},
+        "short": FP[:-1],
+        "long": FP + "A",
+        "no hex": "G" * 64,
+        "other hash": "sha-1 " + FP,
+        "two blanks": "sha-256  " + FP,
+        "blank before": " " + FP,
+        "newline behind": FP + "\n",
+        "mixed colons": "AB:" + FP[2:],
+        "wide digits": "\uff21" * 64,
+        "wildcard": "*" * 64,
+        "key of the store": "}:{" + FP[3:],
+    }.items()
+]
+ADDRESSES = [
+    verify(f"address {id}", GOOD | {"email": address})
+    for id, address in {
+        "empty": "",
+        "number": 7,
+        "array": ["a@example.org"],
+        "no at": "example.org",
+        "no local part": "@example.org",
+        "no domain": "a@",
+        "two ats": "a@b@example.org",
+        "two addresses": "a@example.org, b@example.org",
+        "named": "A <a@example.org>",
+        "quoted": '"a b"@example.org',
+        "header": "a@example.org\r\nBcc: b@example.org",
+        "newline": "a@example.org\n",
+        "zero byte": "a\x00@example.org",
+        "blank": "a b@example.org",
+        "dots": "a..b@example.org",
+        "dot behind": "a@example.org.",
+        "underscore host": "a@exa_mple.org",
+        "literal host": "a@[127.0.0.1]",
+        "beyond ascii": "ä@example.org",
+        "host beyond ascii": "a@exämple.org",
+        "too long": "a" * 250 + "@example.org",
+        "percent": "a%40example.org",
+    }.items()
+]
+WORDS = [
+    *[
+        verify(f"name {id}", GOOD | {"name": name})
+        for id, name in {
+            "empty": "",
+            "blank": "  ",
+            "invisible": "\u200b\u202e",
+            "long": "x" * 65,
+            "number": 7,
+            "array": ["x"],
+            "false": False,
+        }.items()
+    ],
+    *[
+        verify(f"kind {id}", GOOD | {"kind": kind})
+        for id, kind in {
+            "empty": "",
+            "upper": "Laptop",
+            "blank": "a b",
+            "long": "x" * 33,
+            "number": 7,
+            "slash": "a/b",
+            "newline": "a\n",
+        }.items()
+    ],
+    *[
+        verify(f"uid {id}", {"fp": FP, "uid": uid})
+        for id, uid in {
+            "empty": "",
+            "number": 7,
+            "long": "a" * 65,
+            "braces": "a}:{b",
+            "star": "*",
+            "beyond ascii": "é",
+            "newline": "a\n",
+        }.items()
+    ],
+]
+QUERIES = [
+    request(f"ws {id}", 400, "GET", f"/ws{query}")
+    for id, query in {
+        "nothing": "",
+        "empty": "?fp=",
+        "short": "?fp=AB",
+        "zero byte": f"?fp={FP[:-2]}%00%00",
+        "bad utf-8": "?fp=%ff",
+        "other name": f"?FP={FP}",
+        "encoded twice": f"?fp=sha-256%2520{FP}",
+    }.items()
+]
+REQUESTS = [
+    request("unknown path", 404, "GET", "/nowhere"),
+    request("unknown path, post", 404, "POST", "/nowhere", b"{}"),
+    request("parent folder", 404, "GET", "/static/../server.py"),
+    request("parent folder, encoded", 404, "GET", "/static/%2e%2e/%2e%2e/server.py"),
+    request("zero byte", 404, "GET", "/%00"),
+    request("bad utf-8 in the path", 404, "GET", "/%ff"),
+    request("verify by get", 405, "GET", "/verify"),
+    request("verify by put", 405, "PUT", "/verify", b"{}"),
+    request("delete", 405, "DELETE", "/peers"),
+    request("post to the socket", 405, "POST", f"/ws?fp={FP}"),
+    request("post to livez", 405, "POST", "/livez"),
+    request("trace", 405, "TRACE", "/"),
+    request("a body that is too large", 413, "POST", "/verify", b"x" * 70000),
+    request("a login that is too large", 413, "POST", "/login", b"email=" + b"x" * 70000),
+    request("an expectation", 417, "POST", "/verify", b"{}", Expect="something else"),
+]
+LINKS = [
+    request(f"link {id}", status, method, f"/link/{token}")
+    for status, method in ((410, "GET"), (410, "POST"))
+    for id, token in {
+        f"{method} made up": "x",
+        f"{method} long": "x" * 3000,
+        f"{method} signed by nobody": "InNlY3JldCI.Z1_abc.c2lnbmF0dXJl",
+        f"{method} dots": "...",
+        f"{method} beyond ascii": "%C3%A9",
+        f"{method} bad utf-8": "%ff",
+        f"{method} zero byte": "%00",
+    }.items()
+]
+LOGINS = [
+    form("login nothing", 422, "/login", b""),
+    form("login no address", 422, "/login", b"email=nobody"),
+    form("login two addresses", 422, "/login", b"email=a%40example.org%2Cb%40example.org"),
+    form("login newline", 422, "/login", b"email=a%40example.org%0D%0ABcc%3A+b%40example.org"),
+    form("login bad utf-8", 422, "/login", b"email=%ff%40example.org"),
+    form("login json", 422, "/login", b'{"email": "a@example.org"}', {"Content-Type": "application/json"}),
+    form("login broken multipart", 422, "/login", b"--x\r\nContent-Disposition: form-data\r\n\r\na", MULTIPART),
+    form("login multipart without boundary", 422, "/login", b"--x", {"Content-Type": "multipart/form-data"}),
+    form(
+        "login file",
+        422,
+        "/login",
+        b'--x\r\nContent-Disposition: form-data; name="email"; filename="a"\r\n\r\nb\r\n--x--\r\n',
+        MULTIPART,
+    ),
+]
 
 
-@pytest.mark.parametrize("content", BODIES.values(), ids=BODIES.keys())
-async def test_a_bad_body_is_400_and_leaves_nothing_behind(scene: Scene, redis: Redis, content: str | bytes) -> None:
-    answer = await scene.http.post("/verify", content=content)
-    assert answer.status_code == 400
-    error = answer.json()
-    assert set(error) == {"code", "text"}
-    assert error["code"] == 400
-    shows_nothing_of_the_inside(answer.text)
+async def stored(redis: Redis) -> set[str]:
+    """The names of all that is stored, but for what counts attempts."""
+    return {key for key in map(str, await redis.keys()) if not key.startswith("limit:")}
+
+
+@pytest.mark.parametrize("bad", [*BODIES, *FINGERPRINTS, *ADDRESSES, *WORDS, *QUERIES, *REQUESTS, *LINKS, *LOGINS])
+async def test_what_cannot_be_read_is_refused_and_leaves_no_trace(scene: Scene, redis: Redis, bad: Bad) -> None:
+    before = await stored(redis)
+    answer = await scene.http.request(bad.method, bad.path, content=bad.body or None, headers=bad.headers)
+    assert answer.status_code == bad.status, answer.text
+    if bad.method != "HEAD" and answer.headers["content-type"] == "application/json":
+        assert answer.json().keys() == {"code", "text"}
+        assert answer.json()["code"] == bad.status
+        assert answer.json()["text"].endswith(".")
+    else:
+        assert "<h1" in answer.text
+    assert "Traceback" not in answer.text
     await scene.at_rest()
-    assert await everything_in(redis) == {}
+    assert await stored(redis) == before
     assert scene.mailbox.mails == []
 
 
-FRAMES = {
-    "empty": "",
-    "not JSON": "hello",
-    "an array": "[]",
-    "null": "null",
-    "a number": "1",
-    "NaN": '{"command": NaN}',
-    "too deep": DEEP,
-    "a lone surrogate": '{"command": "\\ud800"}',
-    "an empty object": "{}",
-    "an unknown command": '{"command": "destroy"}',
-    "a command that is no text": '{"command": 7}',
-    "a command in capitals": '{"command": "GET_LIST"}',
-    "nothing to forward": f'{{"target": "{FP}"}}',
-    "two kinds at once": f'{{"target": "{FP}", "offer": 1, "answer": 2}}',
-    "no target": '{"offer": "x"}',
-    "target null": '{"target": null, "offer": "x"}',
-    "target a list": f'{{"target": ["{FP}"], "offer": "x"}}',
-    "target no fingerprint": '{"target": "laptop", "offer": "x"}',
-    "rename without a name": '{"command": "rename"}',
-    "rename to a number": '{"command": "rename", "name": 7}',
-    "rename to nothing": '{"command": "rename", "name": ""}',
-    "rename to too much": f'{{"command": "rename", "name": "{"x" * 65}"}}',
-    "an id that is true": '{"command": "get_list", "id": true}',
-    "an id that is a half": '{"command": "get_list", "id": 0.5}',
-    "an id that is an object": '{"command": "get_list", "id": {}}',
-    "an id that is too long": f'{{"command": "get_list", "id": "{"x" * 65}"}}',
-    "an id that is too large": f'{{"command": "get_list", "id": {2**70}}}',
-}
+# The same over a socket that is in
 
 
-@pytest.mark.parametrize("frame", FRAMES.values(), ids=FRAMES.keys())
-async def test_a_bad_frame_is_400_and_the_socket_goes_on(inside: Inside, redis: Redis, frame: str) -> None:
-    uid = await inside.owner.uid()
-    version = await redis.get(f"version:{{{uid}}}")
-    await inside.laptop.say(frame)
-    error = await inside.laptop.hear()
-    assert error["code"] == 400
-    shows_nothing_of_the_inside(json.dumps(error))
-    assert await redis.get(f"version:{{{uid}}}") == version
-    assert [peer["fp"] for peer in await inside.laptop.peers()] == [inside.laptop.fp]
-
-
-FORMS = {
-    "add: no fields": ("/peers", {}, 422),
-    "add: bad fingerprint": ("/peers", {"fp": "abc", "name": "x"}, 422),
-    "add: no name": ("/peers", {"fp": FP}, 422),
-    "add: long name": ("/peers", {"fp": FP, "name": "x" * 65}, 422),
-    "add: invisible name": ("/peers", {"fp": FP, "name": "\u200b"}, 422),
-    "add: bad kind": ("/peers", {"fp": FP, "name": "x", "kind": "A B"}, 422),
-    "add: taken name": ("/peers", {"fp": FP, "name": "LAPTOP"}, 422),
-    "add: known device": ("/peers", {"fp": "{laptop}", "name": "x"}, 422),
-    "rename: nothing": ("/peers/{laptop}/rename", {}, 422),
-    "rename: too much": ("/peers/{laptop}/rename", {"name": "x" * 65}, 422),
-    "rename: unknown": (f"/peers/{FP}/rename", {"name": "x"}, 404),
-    "rename: no fingerprint": ("/peers/abc/rename", {"name": "x"}, 404),
-    "approve: nobody asked": (f"/peers/{FP}/approve", {}, 404),
-    "approve: wrong code": ("/peers/{laptop}/approve", {"pair": "000-000"}, 404),
-    "approve: already in": ("/peers/{laptop}/approve", {}, 404),
-    "approve: replaces nonsense": (f"/peers/{FP}/approve", {"replaces": "abc"}, 422),
-    "reject: nobody asked": (f"/peers/{FP}/reject", {}, 404),
-    "revoke: unknown": (f"/peers/{FP}/revoke", {}, 404),
-    "remove: unknown": (f"/peers/{FP}/remove", {}, 404),
-    "revoke all: nonsense": ("/peers/revoke", {"fp": "abc"}, 404),
-    "no such act": ("/peers/{laptop}/explode", {}, 404),
-    "login: no address": ("/login", {}, 422),
-    "login: two addresses": ("/login", {"email": "a@example.org,b@example.org"}, 422),
-    "delete: wrong address": ("/account/delete", {"email": "other@example.org"}, 422),
-    "import: nothing": ("/account/import", {}, 422),
-    "import: nonsense": ("/account/import", {"json": "[1]"}, 422),
-    "link: garbage": ("/link/garbage", {}, 410),
-    "signout: garbage": ("/signout/garbage", {}, 410),
-}
-
-
-@pytest.mark.parametrize(("path", "fields", "status"), FORMS.values(), ids=FORMS.keys())
-async def test_a_bad_form_is_refused_with_a_page_and_changes_nothing(
-    inside: Inside, redis: Redis, path: str, fields: dict[str, str], status: int
-) -> None:
-    uid = await inside.owner.uid()
-    before = await redis.get(f"version:{{{uid}}}"), await everything_in(redis)
-    fields = {key: value.replace("{laptop}", inside.laptop.fp) for key, value in fields.items()}
-    answer = await inside.owner.act(path.replace("{laptop}", inside.laptop.fp), **fields)
-    assert answer.status_code == status
-    assert answer.headers["content-type"].startswith("text/html")
-    shows_nothing_of_the_inside(answer.text.replace("python -m", ""))
-    await inside.scene.at_rest()
-    assert (await redis.get(f"version:{{{uid}}}"), await everything_in(redis)) == before
-
-
-REQUESTS = {
-    "no such page": ("GET", "/nowhere", {}, 404),
-    "no such method": ("PUT", "/verify", {}, 405),
-    "verify by GET": ("GET", "/verify", {}, 405),
-    "a body that is too large": ("POST", "/verify", {"content": LONG}, 413),
-    "a path out of the folder": ("GET", "/static/../settings.py", {}, 404),
-    "a file that is none": ("GET", "/static/abc/settings.py", {}, 404),
-    "a socket without a fingerprint": ("GET", "/ws", {}, 400),
-    "a socket with a bad one": ("GET", "/ws?fp=abc", {}, 400),
-    "a socket that is none": ("GET", f"/ws?fp={FP}", {}, 426),
-    "a token that is long": ("GET", "/link/" + "x" * 2000, {}, 410),
-    "a token in another script": ("GET", "/link/%F0%9F%92%A9", {}, 410),
-    "a token that is broken": ("GET", "/link/%FF%FE", {}, 410),
-    "headers that are too large": ("GET", "/", {"headers": {"X-Long": "x" * 20_000}}, 413),
-}
-
-
-@pytest.mark.parametrize(("method", "path", "options", "status"), REQUESTS.values(), ids=REQUESTS.keys())
-async def test_a_bad_request_gets_a_clear_error(
-    scene: Scene, method: str, path: str, options: dict[str, Any], status: int
-) -> None:
-    answer = await scene.http.request(method, path, **options)
-    assert answer.status_code == status, answer.text
-    assert answer.json()["code"] == status
-    shows_nothing_of_the_inside(answer.text)
-
-
-async def test_a_cookie_that_is_none_is_no_session(scene: Scene) -> None:
-    for cookie in ("x", "x.y", "." * 50, "%00", "a" * 3000, f"{'0' * 32}.secret"):
-        answer = await scene.http.get("/peers", headers={"Cookie": f"session={cookie}"})
-        assert (answer.status_code, answer.headers["location"]) == (303, "/"), cookie
+@pytest.fixture
+async def laptop(scene: Scene) -> Device:
+    return await scene.join(scene.owner())
 
 
 @pytest.mark.parametrize(
-    "head",
+    "frame",
     [
-        "POST /verify HTTP/1.1\r\nHost: x\r\nContent-Length: -5\r\n\r\n",
-        "POST /verify HTTP/1.1\r\nHost: x\r\nContent-Length: many\r\n\r\n",
-        "POST /verify HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n",
-        "GET / HTTP/9.9\r\nHost: x\r\n\r\n",
-        "NONSENSE\r\n\r\n",
-        "GET / HTTP/1.1\r\nno colon\r\n\r\n",
+        pytest.param(text, id=id)
+        for id, text in {
+            "empty": "",
+            "blank": " ",
+            "no json": "hello",
+            "half": '{"command":',
+            "two": '{"command": "get_list"}{}',
+            "array": '[{"command": "get_list"}]',
+            "text": '"get_list"',
+            "number": "7",
+            "null": "null",
+            "nan": '{"command": NaN}',
+            "lone surrogate": '{"command": "\\ud800"}',
+            "deep": "[" * 60000,
+            "deep offer": f'{{"target":"{FP}","offer":' + "[" * 20000 + "]" * 20000 + "}",
+            "no command": "{}",
+            "command null": '{"command": null}',
+            "command number": '{"command": 1}',
+            "command array": '{"command": ["get_list"]}',
+            "command object": '{"command": {"get_list": 1}}',
+            "command unknown": '{"command": "GET_LIST"}',
+            "target alone": f'{{"target": "{FP}"}}',
+            "offer alone": '{"offer": "x"}',
+            "target null": '{"target": null, "offer": "x"}',
+            "target number": '{"target": 7, "offer": "x"}',
+            "target array": f'{{"target": ["{FP}"], "offer": "x"}}',
+            "target short": '{"target": "AB", "offer": "x"}',
+            "offer and answer": f'{{"target": "{FP}", "offer": "x", "answer": "x"}}',
+            "all three": f'{{"target": "{FP}", "offer": 1, "answer": 1, "candidate": 1}}',
+            "id true": '{"command": "get_list", "id": true}',
+            "id fraction": '{"command": "get_list", "id": 1.5}',
+            "id array": '{"command": "get_list", "id": []}',
+            "id object": '{"command": "get_list", "id": {}}',
+            "id long": '{"command": "get_list", "id": "' + "x" * 65 + '"}',
+            "id huge": '{"command": "get_list", "id": ' + "9" * 40 + "}",
+            "rename nothing": '{"command": "rename"}',
+            "rename number": '{"command": "rename", "name": 1}',
+            "rename long": '{"command": "rename", "name": "' + "x" * 65 + '"}',
+            "rename invisible": '{"command": "rename", "name": "\\u200b"}',
+        }.items()
     ],
-    ids=["negative length", "length in words", "two lengths", "no such version", "no request", "no header"],
 )
-async def test_what_is_no_http_is_400(scene: Scene, head: str) -> None:
-    reader, writer = await asyncio.open_connection("127.0.0.1", scene.running.port)
-    writer.write(head.encode())
-    answer = (await asyncio.wait_for(reader.read(), SECONDS)).decode()
-    assert answer.startswith("HTTP/1.1 400 ")
-    shows_nothing_of_the_inside(answer)
-    writer.close()
-    await writer.wait_closed()
+async def test_a_bad_frame_is_400_and_the_socket_stays_open(laptop: Device, frame: str) -> None:
+    await laptop.say(frame)
+    answer = await laptop.hear()
+    assert answer.keys() == {"code", "text"}
+    assert answer["code"] == 400
+    assert len(await laptop.peers()) == 1
 
 
-async def test_a_new_device_is_served_after_all_that(inside: Inside) -> None:
-    for frame in FRAMES.values():
-        await inside.laptop.say(frame)
-    phone = await inside.scene.join(inside.owner, "phone", new_fingerprint())
-    assert {peer["name"] for peer in await phone.peers()} == {"laptop", "phone"}
+# The same in the forms of an owner who is logged in
+
+
+@pytest.fixture
+async def owner(scene: Scene) -> Owner:
+    owner = scene.owner()
+    await scene.join(owner, "phone")
+    return owner
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "status"),
+    [
+        pytest.param("/peers", {}, 422, id="add nothing"),
+        pytest.param("/peers", {"fp": "AB", "name": "x"}, 422, id="add bad fingerprint"),
+        pytest.param("/peers", {"fp": FP}, 422, id="add no name"),
+        pytest.param("/peers", {"fp": FP, "name": "\u200b"}, 422, id="add invisible name"),
+        pytest.param("/peers", {"fp": FP, "name": "phone"}, 422, id="add taken name"),
+        pytest.param("/peers", {"fp": FP, "name": "x", "kind": "A B"}, 422, id="add bad kind"),
+        pytest.param("/peers/FP/rename", {}, 422, id="rename nothing"),
+        pytest.param("/peers/FP/rename", {"name": "x" * 65}, 422, id="rename long"),
+        pytest.param("/peers/FP/fly", {}, 404, id="unknown act"),
+        pytest.param("/peers/FP/approve", {}, 404, id="approve without a request"),
+        pytest.param("/peers/FP/approve", {"replaces": "AB"}, 422, id="replaces bad fingerprint"),
+        pytest.param("/peers/FP/approve", {"pair": "000-000"}, 404, id="approve unknown pair"),
+        pytest.param("/peers/FP/reject", {"pair": "\x00"}, 404, id="reject bad pair"),
+        pytest.param(f"/peers/{FP}/revoke", {}, 404, id="revoke unknown"),
+        pytest.param("/peers/x/revoke", {}, 404, id="revoke bad fingerprint"),
+    ],
+)
+async def test_a_form_that_does_not_fit_changes_nothing(
+    owner: Owner, redis: Redis, scene: Scene, path: str, fields: dict[str, str], status: int
+) -> None:
+    (fp,) = [each.fp for each in scene.context.connections if each.device.name == "phone"]
+    before = await stored(redis), await owner_book(owner, redis)
+    answer = await owner.act(path.replace("FP", fp, 1) if path.startswith("/peers/FP") else path, **fields)
+    assert answer.status_code == status, answer.text
+    assert "<h1" in answer.text
+    assert (await stored(redis), await owner_book(owner, redis)) == before
+
+
+async def owner_book(owner: Owner, redis: Redis) -> list[Any]:
+    """The owner's devices as they are stored."""
+    keys = sorted(await redis.keys(f"peer:{{{await owner.uid()}}}:*"))
+    return [await redis.hgetall(key) for key in keys]
+
+
+async def test_a_good_request_would_have_been_served(scene: Scene) -> None:
+    assert (await scene.verify(new_fingerprint(), email="a@example.org"))["verified"] is False
