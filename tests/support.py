@@ -278,7 +278,8 @@ class Scene:
 
     async def close(self) -> None:
         for socket in self._sockets:
-            await socket.close()
+            socket.transport.abort()  # one with unread messages would not see the answer to its close frame
+            await socket.wait_closed()
         for owner in self._owners:
             await owner.http.aclose()
         await self.http.aclose()
