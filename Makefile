@@ -3,13 +3,27 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test check lock clean
+.PHONY: run test check screens bench lock clean
 
 run: $(VENV)/run
 	@exec $(BIN)/python -m app
 
+# All tests; the rules' own branches must all be taken. ARGS='tests/test_ws.py -k waits' runs some.
 test: $(VENV)/dev
+ifdef ARGS
 	$(BIN)/python -m pytest -q $(ARGS)
+else
+	$(BIN)/python -m coverage run -m pytest -q
+	$(BIN)/python -m coverage report
+endif
+
+# Pictures of every page, in build/screens.
+screens: $(VENV)/dev
+	$(BIN)/python -m pytest -q tests/screens.py
+
+# What a page costs.
+bench: $(VENV)/dev
+	$(BIN)/python -m bench.pages
 
 check: $(VENV)/dev
 	$(BIN)/ruff check .

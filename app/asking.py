@@ -104,8 +104,8 @@ class Asking:
         uid = await self._books.enroll(address)
         if await self._limits.may_mail_login(uid):
             link = await self._sessions.issue_link(uid, address)
-            self._mailer.post(address, "login", {"link": link, "minutes": self._minutes})
-            await self._books.note(uid, "mailed")
+            self._mailer.post(address, "login", {"link": link, "minutes": self.minutes})
+            await self._books.note(uid, "mailed", detail="a link to log in")
 
     async def _mail_request(self, uid: str, device: Device, pair: str) -> None:
         if not await self._limits.may_mail_request(uid):
@@ -116,9 +116,9 @@ class Asking:
         address = Address(book.owner.address)
         link = await self._sessions.issue_link(uid, address)
         asked = datetime.now(UTC).strftime("%-d %B %Y, %H:%M UTC")
-        members = {"link": link, "minutes": self._minutes, "device": device, "pair": pair, "asked": asked}
+        members = {"link": link, "minutes": self.minutes, "device": device, "pair": pair, "asked": asked}
         self._mailer.post(address, "request", members)
-        await self._books.note(uid, "mailed")
+        await self._books.note(uid, "mailed", detail="a device asks")
 
     async def _tell_of_invited(self, uid: str, fp: Fingerprint) -> None:
         book = await self._books.read(uid)
@@ -126,7 +126,7 @@ class Asking:
             self._notices.device_approved(book, book.peers[fp].name)
 
     @property
-    def _minutes(self) -> int:
+    def minutes(self) -> int:
         """How long a link is good, as a mail says it."""
         return max(1, self._settings.link_ttl // 60)
 

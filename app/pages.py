@@ -5,6 +5,7 @@ import io
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import jinja2
@@ -14,6 +15,8 @@ from sanic.request import Request
 from sanic.response import HTTPResponse, html
 
 from app.assets import Assets
+from app.book import Happening
+from app.bookview import Problem, Row
 from app.settings import Settings
 
 # Nothing but our own files, no script in a page, no page in a frame.
@@ -22,6 +25,8 @@ _POLICY = (
     " base-uri 'none'; frame-ancestors 'none'"
 )
 _WORTH_COMPRESSING = 1024
+_MOST_ROWS = 1024
+_MOST_LINES = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +56,11 @@ class Pages:
             "socket_url": self._socket_url,
             "static": assets.url,
             "flash": "",
+            "device_row": self._device_row,
+            "activity_line": lru_cache(_MOST_LINES)(self._activity_line),
         }
         self._templates.filters |= {"ago": ago, "exact": exact, "iso": iso}
+        self._quiet_row = lru_cache(_MOST_ROWS)(self._render_row)
         self._headers = {
             "Content-Security-Policy": _POLICY,
             "Cross-Origin-Opener-Policy": "same-origin",
@@ -75,6 +83,24 @@ class Pages:
     def text(self, template: str, **members: Any) -> str:
         """What `template` says."""
         return self._templates.get_template(f"{template}.html").render(members)
+
+    # Of a page with fifty devices, nearly all looks as it did a moment ago: rows and lines are rendered once for each
+    # state of theirs.
+
+    def _device_row(self, row: Row, many: bool, require_proof: bool, problem: Problem) -> Markup:
+        if row.fp in problem.form:
+            return self._render_row(row, many, require_proof, ago(row.peer.last_seen), problem)
+        return self._quiet_row(row, many, require_proof, ago(row.peer.last_seen))
+
+    def _render_row(
+        self, row: Row, many: bool, require_proof: bool, seen: str, problem: Problem | None = None
+    ) -> Markup:
+        """`seen` is what the row says of its age: a part of what tells two states apart."""
+        members = {"row": row, "many": many, "require_proof": require_proof, "problem": problem or Problem()}
+        return Markup(self.text("row", **members))  # noqa: S704 - the template has escaped it
+
+    def _activity_line(self, each: Happening) -> Markup:
+        return Markup(self.text("line", each=each))  # noqa: S704 - the template has escaped it
 
     def invite(self, code: str, minutes: int) -> Invite:
         """An invite, ready to show. The QR code holds the address of the socket with the code in it."""

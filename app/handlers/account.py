@@ -86,4 +86,4 @@ async def mail_fresh_link(request: Request, visit: Visit) -> HTTPResponse:
     """Mail the owner a fresh link."""
     address = Address(visit.book.owner.address)
     await request.app.ctx.asking.login(address)
-    return request.app.ctx.pages.render(request, "mailed", email=address.masked)
+    return request.app.ctx.pages.render(request, "mailed", email=address.masked, minutes=request.app.ctx.asking.minutes)

@@ -32,7 +32,7 @@ async def mail_link(request: Request) -> HTTPResponse:
     except BadInput as error:
         return request.app.ctx.pages.render(request, "home", 422, problem=error.text, typed=typed)
     await request.app.ctx.asking.login(address)
-    return request.app.ctx.pages.render(request, "mailed", email=address.typed)
+    return request.app.ctx.pages.render(request, "mailed", email=address.typed, minutes=request.app.ctx.asking.minutes)
 
 
 @login.route("/link/<token:str>", methods=["GET", "HEAD"])
