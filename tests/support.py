@@ -52,7 +52,7 @@ class Mailbox:
         self._news = asyncio.Condition()
         self.url = ""
 
-    async def handle_RCPT(  # noqa: N802 - the name is aiosmtpd's
+    async def handle_RCPT(
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
     ) -> str:
         if self.refuse:
@@ -60,7 +60,7 @@ class Mailbox:
         envelope.rcpt_tos.append(address)
         return "250 OK"
 
-    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
+    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
         content = cast(bytes, envelope.content)
         message = email.message_from_bytes(content, policy=email.policy.default)
         box = self.notices if str(message["Subject"]) in NOTICES else self.mails
