@@ -89,7 +89,7 @@ class Signaling:
         if place.process == self._bus.process:
             target = self._connections.get(place.connection)
             if target is None or target.ended:  # it left, and the store is being told just now
-                raise _gone(source, signal.target)
+                raise self._offline(source, signal.target)
             if not target.deliver(frame):
                 raise Unreachable
             _acknowledge(source, message_id)
@@ -117,7 +117,9 @@ class Signaling:
         source = self._connections.get(event.sender)
         if source is None:
             return
-        source.send(encode_error(_gone(source, event.target), event.message_id))
+        peer = source.book.verified(event.target) if source.book else None
+        error = Offline(peer.last_seen) if peer else UnknownTarget()
+        source.send(encode_error(error, event.message_id))
 
     async def _rename(self, connection: Connection, name: str, message_id: MessageId | None) -> None:
         assert connection.book is not None
@@ -127,12 +129,6 @@ class Signaling:
             connection.send(encode_error(error, message_id))
         else:
             _acknowledge(connection, message_id)
-
-
-def _gone(source: Connection, target: Fingerprint) -> PeerbookError:
-    """What the sender hears of a target whose connection is no more."""
-    peer = source.book.verified(target) if source.book else None
-    return Offline(peer.last_seen) if peer else UnknownTarget()
 
 
 def _acknowledge(connection: Connection, message_id: MessageId | None) -> None:
