@@ -88,9 +88,7 @@ class Signaling:
         frame = encode_signal(source.peer, signal)
         if place.process == self._bus.process:
             target = self._connections.get(place.connection)
-            if target is None or target.ended:  # it left, and the store is being told just now
-                raise self._offline(source, signal.target)
-            if not target.deliver(frame):
+            if target is None or not target.deliver(frame):
                 raise Unreachable
             _acknowledge(source, message_id)
         else:
