@@ -17,6 +17,10 @@ class Notices:
         """A device may enter the book from now on."""
         self._post(book, "approved", name=name)
 
+    def proof_changed(self, book: Book, name: str) -> None:
+        """A device of the book proves itself in another way from now on."""
+        self._post(book, "proof", name=name)
+
     def new_browser(self, book: Book, detail: str) -> None:
         """Somebody logged in with a browser that was never used for this book."""
         self._post(book, "browser", detail=detail)

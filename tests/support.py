@@ -24,7 +24,11 @@ from app.server import Running
 SECONDS = 10.0
 """How long a test waits for what must come."""
 
-NOTICES = ("A device joined your book", "A new browser opened your book")
+NOTICES = (
+    "A device joined your book",
+    "A device proves itself in another way",
+    "A new browser opened your book",
+)
 """The subjects of mails that only tell something."""
 
 Message = dict[str, Any]

@@ -5,6 +5,7 @@ import re
 import pytest
 from redis.asyncio import Redis
 
+from app.peers import Device, Fingerprint
 from tests.support import Owner, Scene, new_fingerprint, text_of
 
 FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0"
@@ -46,6 +47,21 @@ async def test_an_approved_device_is_told_by_mail_under_its_new_name(scene: Scen
     assert mail["Subject"] == "A device joined your book"
     assert "my phone" in text_of(mail)
     assert fp not in str(mail)
+
+
+async def test_a_device_that_proves_itself_in_another_way_from_now_on_is_told_by_mail(scene: Scene) -> None:
+    owner = await logged_in(scene)
+    laptop = await scene.join(owner)
+    await scene.mailbox.next_notice(owner.address)
+    same = Device(Fingerprint(laptop.fp), "certificate", "laptop", "lab", "203.0.113.x")
+    assert await scene.context.books.ask(await owner.uid(), None, same) == "asked"
+    await owner.approve(laptop.fp)
+    mail = await scene.mailbox.next_notice(owner.address)
+    assert mail["Subject"] == "A device proves itself in another way"
+    assert "laptop" in text_of(mail)
+    assert "laptop proves itself in another way" in await owner.page()
+    # The connection that proved nothing is not this device any more.
+    assert (await laptop.hear_until(lambda heard: "code" in heard))["code"] == 401
 
 
 async def test_a_hostile_name_makes_no_link_in_a_mail(scene: Scene) -> None:

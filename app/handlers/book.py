@@ -55,7 +55,10 @@ async def approve(request: Request, visit: Visit, fp: str) -> HTTPResponse:
         )
         after = await context.books.read(visit.book.uid)
         if after and key in after.peers:
-            context.notices.device_approved(after, after.peers[key].name)
+            before = visit.book.verified(key)
+            changed = before is not None and before.claim != after.peers[key].claim
+            tell = context.notices.proof_changed if changed else context.notices.device_approved
+            tell(after, after.peers[key].name)
 
     return await _act(request, visit, act(), "Approved.", Problem(f"approve {key}", typed=typed))
 

@@ -33,8 +33,10 @@ elseif given.name.exact then
 else
   text, fold = free_name(given.name, fp)
 end
+local was = state == 'verified' and peer_field(fp, 'claim')
+local what = replaces and 'replaced' or was and was ~= claim and 'proof changed' or 'approved'
 enter_peer(fp, text, fold, kind, claim, created_on)
-happened(replaces and 'replaced' or 'approved', text)
+happened(what, text)
 if rid then
   drop_request(rid)
   redis.call('HDEL', key('denied'), rid)
