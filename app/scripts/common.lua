@@ -47,24 +47,26 @@ local function drop_requests_of(fp)
   return dropped
 end
 
--- Remembers that the device of this request is not wanted, for so many seconds. The list is capped: the first to
--- end makes place.
-local function deny(rid, seconds)
-  redis.call('HSET', key('denied'), rid, now + seconds)
-  local first, first_until
-  local count = 0
-  local rows = redis.call('HGETALL', key('denied'))
+-- Puts a member that ends after so many seconds into a hash (member -> when it ends) that holds so many at the most:
+-- those that are over go, and then the first to end makes place.
+local function keep_until(k, member, seconds, most)
+  local first, first_ends
+  local count, rows = 0, redis.call('HGETALL', k)
   for i = 1, #rows, 2 do
-    local ends = tonumber(rows[i + 1])
+    local each, ends = rows[i], tonumber(rows[i + 1])
     if ends <= now then
-      redis.call('HDEL', key('denied'), rows[i])
-    else
+      redis.call('HDEL', k, each)
+    elseif each ~= member then
       count = count + 1
-      if not first_until or ends < first_until then first, first_until = rows[i], ends end
+      if not first_ends or ends < first_ends then first, first_ends = each, ends end
     end
   end
-  if count > 100 then redis.call('HDEL', key('denied'), first) end
+  if count >= most then redis.call('HDEL', k, first) end
+  redis.call('HSET', k, member, now + seconds)
 end
+
+-- Remembers for so many seconds that the device of this request is not wanted.
+local function deny(rid, seconds) keep_until(key('denied'), rid, seconds, 100) end
 
 local function denied(rid)
   local ends = redis.call('HGET', key('denied'), rid)
