@@ -47,11 +47,12 @@ class Deliver(msgspec.Struct, tag=True, frozen=True):
 
 
 class Gone(msgspec.Struct, tag=True, frozen=True):
-    """The answer to a Deliver whose connection is no more."""
+    """The answer to a Deliver whose connection is no more, or reads too slowly (`slow`)."""
 
     sender: str
     target: Fingerprint
     message_id: str | int | None
+    slow: bool = False
 
 
 Event = Changed | Found | Deliver | Gone

@@ -88,7 +88,9 @@ class Signaling:
         frame = encode_signal(source.peer, signal)
         if place.process == self._bus.process:
             target = self._connections.get(place.connection)
-            if target is None or not target.deliver(frame):
+            if target is None or target.ended:  # it left, and the store is being told just now
+                raise _absent(source, signal.target)
+            if not target.deliver(frame):
                 raise Unreachable
             _acknowledge(source, message_id)
         else:
@@ -108,16 +110,15 @@ class Signaling:
         target = self._connections.get(event.connection)
         if target is None or target.ended:
             self._bus.publish(event.sender_process, Gone(event.sender, event.target, event.message_id))
-        else:
-            target.deliver(event.frame.encode())
+        elif not target.deliver(event.frame.encode()):
+            slow = Gone(event.sender, event.target, event.message_id, slow=True)
+            self._bus.publish(event.sender_process, slow)
 
     def _gone(self, event: Gone) -> None:
         source = self._connections.get(event.sender)
-        if source is None:
-            return
-        peer = source.book.verified(event.target) if source.book else None
-        error = Offline(peer.last_seen) if peer else UnknownTarget()
-        source.send(encode_error(error, event.message_id))
+        if source:
+            error = Unreachable() if event.slow else _absent(source, event.target)
+            source.send(encode_error(error, event.message_id))
 
     async def _rename(self, connection: Connection, name: str, message_id: MessageId | None) -> None:
         assert connection.book is not None
@@ -127,6 +128,12 @@ class Signaling:
             connection.send(encode_error(error, message_id))
         else:
             _acknowledge(connection, message_id)
+
+
+def _absent(source: Connection, target: Fingerprint) -> PeerbookError:
+    """What the sender hears of a target whose connection is no more."""
+    peer = source.book.verified(target) if source.book else None
+    return Offline(peer.last_seen) if peer else UnknownTarget()
 
 
 def _acknowledge(connection: Connection, message_id: MessageId | None) -> None:

@@ -112,10 +112,10 @@ async def test_a_target_that_reads_too_slowly_is_told_to_the_sender(process: Con
     assert code_of(await laptop.ask({"target": phone.fp, "offer": OFFER})) == 503
 
 
-async def test_a_target_whose_socket_just_went_is_out_of_reach(process: Context, uid: str, laptop: Socket) -> None:
+async def test_a_target_whose_socket_just_went_is_offline(process: Context, uid: str, laptop: Socket) -> None:
     phone = await bring(process, uid)
     process.connections.discard(phone.connection)
-    assert code_of(await laptop.ask({"target": phone.fp, "offer": OFFER})) == 503
+    assert code_of(await laptop.ask({"target": phone.fp, "offer": OFFER})) == 410
 
 
 # Who cannot be reached
@@ -331,6 +331,12 @@ async def test_a_slow_peer_of_another_process_holds_up_nobody(pair: Pair) -> Non
     await pair.laptop.say({"target": pair.phone.fp, "offer": OFFER})
     await pair.laptop.say({"target": tablet.fp, "offer": OFFER})
     assert (await tablet.hear())["offer"] == OFFER
+
+
+async def test_the_sender_is_told_of_a_slow_peer_of_another_process(pair: Pair) -> None:
+    pair.phone.reads = False
+    await pair.laptop.say({"target": pair.phone.fp, "offer": OFFER})
+    assert code_of(await pair.laptop.hear()) == 503
 
 
 async def test_a_process_that_does_not_listen_is_out_of_reach(process: Context, uid: str, laptop: Socket) -> None:

@@ -351,6 +351,14 @@ async def test_an_offline_target_is_410_with_the_time_it_was_last_seen(scene: Sc
     assert answer["last_seen"] == next(peer for peer in await laptop.peers() if peer["fp"] == phone.fp)["last_seen"]
 
 
+async def test_a_target_whose_socket_ended_a_moment_ago_is_410(scene: Scene) -> None:
+    owner = scene.owner()
+    laptop, phone = await scene.join(owner, "laptop"), await scene.join(owner, "phone")
+    connection = next(each for each in scene.context.connections if each.fp == phone.fp)
+    scene.context.connections.discard(connection)  # as it is while the store is being told
+    assert (await laptop.ask({"target": phone.fp, "offer": 1}))["code"] == 410
+
+
 async def test_a_target_that_never_connected_since_its_approval_was_last_seen_never(scene: Scene) -> None:
     owner, fp = scene.owner(), new_fingerprint()
     laptop = await scene.join(owner)

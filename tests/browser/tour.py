@@ -18,9 +18,11 @@ async def tour(person: Person) -> AsyncIterator[tuple[str, Page]]:
     await page.locator("form").evaluate("form => form.noValidate = true")
     await page.get_by_label("Your mail address").fill("you@")
     await page.get_by_role("button").click()
+    await expect(page.locator(".problem")).to_be_visible()
     yield "home-problem", page
     await page.get_by_label("Your mail address").fill(owner.address)
     await page.get_by_role("button").click()
+    await expect(page.get_by_role("heading", name="Check your mail")).to_be_visible()
     yield "mailed", page
     link = await scene.mailbox.next_link(owner.address)
     await page.goto(link)
@@ -68,6 +70,7 @@ async def tour(person: Person) -> AsyncIterator[tuple[str, Page]]:
     file = {"name": "peerbook.json", "mimeType": "application/json", "buffer": export}
     await page.get_by_label("Exported file").set_input_files(file)  # type: ignore[arg-type]
     await person.press("Look at it")
+    await expect(page.get_by_text("attic")).to_be_visible()
     yield "import", page
     notice = await scene.mailbox.next_notice(owner.address)
     sign_out = re.search(r"^https?://\S+/signout/\S+$", text_of(notice), re.M)
@@ -75,9 +78,11 @@ async def tour(person: Person) -> AsyncIterator[tuple[str, Page]]:
     await page.goto(sign_out[0])
     yield "sign-out", page
     await person.press("Sign out everywhere")
+    await expect(page.get_by_role("heading", name="You are logged out everywhere")).to_be_visible()
     yield "logged-out-everywhere", page
     await person.log_in()
     await person.press("Log out")
+    await expect(page.get_by_role("heading", name="You are logged out")).to_be_visible()
     yield "logged-out", page
     await person.log_in()
     await person.unfold("Delete this account")
