@@ -185,7 +185,7 @@ class Presence:
     async def _admit(self, connection: Connection) -> bool:
         assert connection.book is not None
         before, connection.stage = connection.stage, Stage.ADMITTING
-        uid = connection.book.uid
+        uid, version = connection.book.uid, connection.book.version
         admitted = await self._books.admit(
             uid, connection.fp, connection.device.claim, connection.id, proved=connection.proved
         )
@@ -195,8 +195,8 @@ class Presence:
             return False
         if not admitted:
             connection.stage = before
-            if not _lets_in(connection.book, connection):
-                self._settle(connection)  # the change that shut it out came while it was being let in
+            if connection.book.version != version:
+                self._settle(connection)  # what changed while it was being let in was not looked at
             return False
         self._welcome(connection, connection.book)
         return True

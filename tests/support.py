@@ -136,8 +136,12 @@ class Device:
 
     async def peers(self) -> list[Message]:
         """The peer list, asked for now."""
-        await self.say({"command": "get_list"})
-        return cast(list[Message], (await self.hear_until(lambda heard: "peers" in heard))["peers"])
+        number = next(_ids)
+        peers: list[Message] = []
+        await self.say({"command": "get_list", "id": number})
+        while (heard := await self.hear()).get("id") != number:
+            peers = heard.get("peers", peers)  # lists that came for other reasons lie before the one that was asked for
+        return peers
 
     async def hear_update(self, fp: str) -> Message:
         """The next news of that peer."""
