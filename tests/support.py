@@ -298,7 +298,18 @@ async def open_mailbox(**options: Any) -> AsyncIterator[Mailbox]:
     """A mailbox at a free port; options are aiosmtpd's."""
     mailbox = Mailbox()
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: SMTP(mailbox, loop=loop, hostname="mail.test", **options), "127.0.0.1", 0)
+    calls: list[SMTP] = []
+
+    def answer() -> SMTP:
+        calls.append(SMTP(mailbox, loop=loop, hostname="mail.test", **options))
+        return calls[-1]
+
+    server = await loop.create_server(answer, "127.0.0.1", 0)
     mailbox.url = f"smtp://127.0.0.1:{server.sockets[0].getsockname()[1]}?starttls=0"
-    yield mailbox
-    server.close()
+    try:
+        yield mailbox
+    finally:
+        server.close()
+        for call in calls:  # a caller that was killed in the middle of one leaves it open
+            if call.transport:
+                call.transport.close()
