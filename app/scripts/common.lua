@@ -49,24 +49,24 @@ end
 
 -- Puts a member that ends after so many seconds into a hash (member -> when it ends) that holds so many at the most:
 -- those that are over go, and then the first to end makes place.
-local function keep_until(k, member, seconds, most)
+local function keep_until(noun, member, seconds, most)
   local first, first_ends
-  local count, rows = 0, redis.call('HGETALL', k)
+  local count, rows = 0, redis.call('HGETALL', key(noun))
   for i = 1, #rows, 2 do
     local each, ends = rows[i], tonumber(rows[i + 1])
     if ends <= now then
-      redis.call('HDEL', k, each)
+      redis.call('HDEL', key(noun), each)
     elseif each ~= member then
       count = count + 1
       if not first_ends or ends < first_ends then first, first_ends = each, ends end
     end
   end
-  if count >= most then redis.call('HDEL', k, first) end
-  redis.call('HSET', k, member, now + seconds)
+  if count >= most then redis.call('HDEL', key(noun), first) end
+  redis.call('HSET', key(noun), member, now + seconds)
 end
 
 -- Remembers for so many seconds that the device of this request is not wanted.
-local function deny(rid, seconds) keep_until(key('denied'), rid, seconds, 100) end
+local function deny(rid, seconds) keep_until('denied', rid, seconds, 100) end
 
 local function denied(rid)
   local ends = redis.call('HGET', key('denied'), rid)
