@@ -53,7 +53,7 @@ class Connection:
 
     @property
     def ended(self) -> bool:
-        """Whether its socket is gone, or told to go."""
+        """Whether its socket is gone."""
         return self.stage is Stage.ENDED
 
     @property

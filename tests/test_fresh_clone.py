@@ -12,6 +12,7 @@ import pytest
 
 from tests.process import ROOT, Program, descendants, ended, free_port, scene_at, server, store_of
 from tests.support import Device, Mailbox, Owner, Scene
+from tests.test_journey import journey
 
 SERVES_WITHIN = 60.0
 
@@ -49,13 +50,13 @@ def readme_command(word: str) -> str:
 
 
 @asynccontextmanager
-async def started(clone: Path) -> AsyncIterator[tuple[Program, Scene]]:
-    """The clone, run by the README's command."""
+async def started(clone: Path, mailbox: Mailbox | None = None) -> AsyncIterator[tuple[Program, Scene]]:
+    """The clone, run by the README's command; its mails go to the mailbox if there is one."""
     command = ("sh", "-c", readme_command("make run"))
-    settings = {"PORT": str(free_port())}
+    settings = {"PORT": str(free_port())} | ({"SMTP_URL": mailbox.url, "MAIL_INTERVAL": "0"} if mailbox else {})
     async with (
         server(settings, command=command, folder=clone, seconds=SERVES_WITHIN) as program,
-        scene_at(program.url, Mailbox()) as scene,
+        scene_at(program.url, mailbox or Mailbox()) as scene,
     ):
         yield program, scene
 
@@ -96,6 +97,11 @@ async def test_a_fresh_clone_serves_by_the_readmes_command_and_ctrl_c_ends_all_o
         again = await scene.connect(laptop.fp, email=owner.address)
         assert (await again.hear())["code"] == 200
         assert "Installing" not in program.output
+
+
+async def test_two_devices_signal_through_a_fresh_clone(clone: Path, mailbox: Mailbox) -> None:
+    async with started(clone, mailbox) as (_, scene):
+        await journey(scene)
 
 
 async def test_the_store_of_a_clone_ends_with_a_server_that_is_killed(clone: Path) -> None:
