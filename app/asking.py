@@ -1,17 +1,17 @@
 """Asking: a device wants to enter a book, and its owner gets a mail with a link."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from app.addresses import Address
 from app.background import Background
 from app.book import Book
 from app.books import Books
-from app.errors import NotFound
+from app.errors import NotFound, TooMany
 from app.limits import Limits
 from app.mailer import Mailer
 from app.notices import Notices
-from app.owners import OwnerName, Uid
+from app.owners import NOBODY, OwnerName, Uid
 from app.pairs import pair_code
 from app.peers import Device, Fingerprint, Request
 from app.sessions import Sessions
@@ -58,17 +58,24 @@ class Asking:
         self._limits = limits
         self._background = background
 
-    async def ask(self, owner: OwnerName, device: Device) -> Ask:
-        """Ask the owner, named by address or uid, to let the device in. Nobody is told whether there is such an owner."""
+    async def ask(self, owner: OwnerName, device: Device, endpoint: str, waiter: str | None = None) -> Ask:
+        """Ask the owner, named by address or uid, to let the device in. Nobody is told whether there is such an owner.
+
+        `endpoint` is where it asks, `waiter` the connection that waits for the answer, if one does. Raises TooMany where
+        the device's network asks too often; a device that is in already does not ask.
+        """
+        uid = await self._uid_of(owner)
+        if await self.is_in(uid, device):
+            return Ask("verified", uid, "")
+        await self._limits.ask(endpoint, device.network)
         if isinstance(owner, Address):
             if not self._settings.serves(owner):
                 return Ask("unserved", None, self._pair(owner.key, device))
-            uid = await self._books.store.uid_of(owner) or await self._books.enroll(owner)
-            outcome = await self._books.ask(uid, owner, device)
+            uid = await self._books.enroll(owner)
+            outcome = await self._books.ask(uid, owner, device, waiter=waiter)
             pair = self._pair(owner.key, device)
         else:
-            uid = owner
-            outcome = await self._books.ask(uid, None, device)
+            outcome = await self._books.ask(uid, None, device, waiter=waiter)
             book = await self._books.read(uid)
             pair = self._pair(Address(book.owner.address).key if book else uid, device)
         if outcome == "asked":
@@ -77,12 +84,37 @@ class Asking:
             self._background.start(self._tell_of_invited(uid, device.fp))
         return Ask(outcome, uid if outcome != "unknown" else None, pair)
 
+    async def is_in(self, uid: str, device: Device) -> bool:
+        """Whether the device is in that book, or was entered ahead; nobody is asked."""
+        return await self._books.ask(uid, None, replace(device, invite=None), silently=True) == "verified"
+
+    async def refuse_hasty(self, owner: OwnerName | None, device: Device, endpoint: str) -> None:
+        """Raises TooMany where the device's network is known to ask too often, unless the device itself is in."""
+        seconds = self._limits.overrun(endpoint, device.network)
+        if not seconds:
+            return
+        if owner is None:
+            known = bool(await self._books.store.books_of(device.fp))
+        else:
+            known = await self.is_in(await self._uid_of(owner), device)
+        if not known:
+            raise TooMany(seconds)
+
+    async def count(self, device: Device, endpoint: str) -> None:
+        """Counts one that waits and asks nobody. Raises TooMany where its network does so too often."""
+        await self._limits.ask(endpoint, device.network)
+
     async def invited(self, uid: Uid, device: Device) -> bool:
         """Let a device in by its invite; the owner is not asked where that is of no use."""
         outcome = await self._books.ask(uid, None, device, silently=True)
         if outcome == "invited":
             self._background.start(self._tell_of_invited(uid, device.fp))
         return outcome in ("verified", "invited")
+
+    async def _uid_of(self, owner: OwnerName) -> str:
+        if isinstance(owner, Address):
+            return await self._books.store.uid_of(owner) or NOBODY
+        return owner
 
     def pairs(self, book: Book) -> dict[str, str]:
         """The pair codes of a book's requests, by request id."""
@@ -131,7 +163,8 @@ class Asking:
         return max(1, self._settings.link_ttl // 60)
 
     def _code(self, book: Book, request: Request) -> str:
-        return self._pair(Address(book.owner.address).key, request)
+        owner = Address(book.owner.address).key
+        return pair_code(self._settings.secret_keys[0], owner, request.fp, request.asked_as)
 
-    def _pair(self, owner: str, device: Device | Request) -> str:
+    def _pair(self, owner: str, device: Device) -> str:
         return pair_code(self._settings.secret_keys[0], owner, device.fp, device.claim)

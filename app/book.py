@@ -5,10 +5,12 @@ new rows of what it touched and the version that the change made, so applying a 
 Book are one mechanism, and what must happen to sockets follows from the difference alone.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from typing import TypeVar
 
+from app.claims import CERTIFICATE, NO_CLAIM, is_secret, strength
 from app.peers import Fingerprint, Peer, Request
 
 K = TypeVar("K")
@@ -85,6 +87,18 @@ class Change:
     whole: bool = False
 
 
+class Door(Enum):
+    """How a book meets a connection."""
+
+    OPEN = auto()
+    PROOF_DUE = auto()
+    PROOF_DEMANDED = auto()
+    """The peer can't prove itself, and the owner or the server demands that."""
+    REVOKED = auto()
+    UNKNOWN = auto()
+    """The owner has not answered this fingerprint with this claim."""
+
+
 @dataclass(slots=True)
 class Book:
     """One user's book, as of `version`."""
@@ -117,10 +131,32 @@ class Book:
         peer = self.peers.get(fp)
         return peer if peer and peer.verified else None
 
-    def lets_in(self, fp: Fingerprint, claim: str, *, proved: bool) -> bool:
-        """Whether a connection of this claim is let in as that peer."""
+    def door(
+        self, fp: Fingerprint, claim: str, shown: Collection[str], *, named: bool, demanded: bool = False
+    ) -> tuple[Door, str]:
+        """How the book meets a connection that names `fp` and `claim` and has proved `shown`, and by which claim.
+
+        `named`: the connection names this book's owner. One that names nobody is asked for no proof, and comes in by
+        none, that the peer has not shown here before: anybody can write a public fingerprint into a book of their own.
+        `demanded`: the server demands proof of all, as the owner may.
+        """
         peer = self.peers.get(fp)
-        return peer is not None and peer.lets_in(claim) and (proved or not self.owner.require_proof)
+        if peer is None:
+            return Door.UNKNOWN, claim
+        if peer.state == "revoked":
+            return Door.REVOKED, claim
+        by = CERTIFICATE if CERTIFICATE in shown else claim
+        if peer.verified:
+            if is_secret(by) and by != peer.claim and peer.claim != CERTIFICATE:
+                return Door.UNKNOWN, by
+            by = max(by, peer.claim, key=strength)
+        if not named and by != NO_CLAIM:
+            expected = peer.proved and by == peer.claim and by in (claim, CERTIFICATE)
+            if not expected:
+                return Door.UNKNOWN, by
+        if by == NO_CLAIM:
+            return (Door.PROOF_DEMANDED if demanded or self.owner.require_proof else Door.OPEN), by
+        return (Door.OPEN if by in shown else Door.PROOF_DUE), by
 
     def denies(self, rid: str, now: float) -> bool:
         """Whether the device of that request is not wanted at `now` (Unix seconds)."""

@@ -16,7 +16,7 @@ from app.addresses import Address
 from app.background import Background
 from app.book import Book, Change, Report, Update
 from app.bus import Bus, Changed, Found
-from app.errors import AlreadyInBook, BookFull, NameTaken, NotFound, Unreachable
+from app.errors import AlreadyInBook, BookFull, NameTaken, NotFound, Unreachable, WeakerProof
 from app.invites import invite_digest, new_invite
 from app.peers import Device, Fingerprint
 from app.store import Answer, Store, name_given
@@ -55,7 +55,9 @@ class Books:
         *,
         most_peers: int,
         most_requests: int,
+        most_near: int,
         request_seconds: int,
+        wait_seconds: int,
     ) -> None:
         self.store = store
         self._bus = bus
@@ -63,7 +65,9 @@ class Books:
         self._absences = absences
         self.most_peers = most_peers
         self._most_requests = most_requests
+        self._most_near = most_near
         self._request_seconds = request_seconds
+        self._wait_seconds = wait_seconds
         self._shelves: dict[str, _Shelf] = {}
         bus.hear(Changed, lambda event: self._follow(event.report))
         bus.after_gap(self.reload_all)
@@ -106,23 +110,48 @@ class Books:
 
     # Acts. Each raises NotFound, NameTaken, BookFull or Unreachable, and then has changed nothing.
 
-    async def ask(self, uid: str, address: Address | None, device: Device, *, silently: bool = False) -> str:
+    async def ask(
+        self, uid: str, address: Address | None, device: Device, *, waiter: str | None = None, silently: bool = False
+    ) -> str:
         """A device asks to enter: `verified`, `invited`, `asked`, `denied`, or `unknown` where there is no such user.
 
-        `silently`: it is `unasked` where it would have to be asked about.
+        It is `full` where too many others are waiting for their answer. `waiter` is the connection that waits, if one
+        does. `silently`: it is `unasked` where it would have to be asked about.
         """
-        answer = await self.store.ask(
-            uid,
-            address,
-            device,
-            most=0 if silently else self._most_requests,
-            most_peers=self.most_peers,
-            seconds=self._request_seconds,
-        )
+        given = {
+            "address": address.typed if address else None,
+            "fp": device.fp,
+            "claim": device.claim,
+            "name": name_given(device.name, exact=False),
+            "kind": device.kind,
+            "place": device.place,
+            "invite": device.invite,
+            "most": 0 if silently else self._most_requests,
+            "most_near": self._most_near,
+            "most_peers": self.most_peers,
+            "seconds": self._request_seconds,
+            "waiter": waiter,
+            "live": self._wait_seconds,
+        }
+        answer = await self.store.run("ask", uid, {key: value for key, value in given.items() if value is not None})
         self._spread(answer)
         if answer.outcome in ("verified", "invited") and answer.report:
             await self._found(uid, device.fp)
         return answer.outcome
+
+    async def unwait(self, uid: str, device: Device, waiter: str) -> None:
+        """That connection does not wait for its owner's answer any more."""
+        await self.store.run("unwait", uid, {"rid": device.rid, "waiter": waiter})
+
+    async def certify(self, uid: str, device: Device) -> None:
+        """A device that waits has shown its certificate, so that its request is one of that claim."""
+        self._spread(await self.store.run("certify", uid, {"fp": device.fp, "claim": device.claim}))
+
+    async def rekey(self, uid: str, fp: Fingerprint, to: Fingerprint, claim: str) -> None:
+        """A peer takes another fingerprint, with this claim. Raises WeakerProof where the claim is less than it was."""
+        await self._act("rekey", uid, {"fp": fp, "to": to, "claim": claim, "seconds": REMOVED_SECONDS})
+        await self.store.unindex(fp, uid)
+        await self._found(uid, to)
 
     async def enroll(self, address: Address) -> str:
         """The uid of the user with that address, who is made if need be."""
@@ -218,10 +247,17 @@ class Books:
         """Delete the account: everything goes, and whoever is connected is shut out."""
         self._spread(await self.store.erase(uid, address))
 
-    async def admit(self, uid: str, fp: Fingerprint, claim: str, connection: str, *, proved: bool) -> bool:
-        """Make a connection of this process the place where the peer is online; False where it isn't let in."""
-        given = {"fp": fp, "claim": claim, "process": self._bus.process, "connection": connection, "proved": proved}
-        return self._spread(await self.store.run("admit", uid, given)) == "in"
+    async def admit(
+        self, uid: str, fp: Fingerprint, claim: str, connection: str, *, named: bool, demanded: bool
+    ) -> str:
+        """Make a connection of this process the place where the peer is online, by `none` or by a claim that it proved.
+
+        It is `in`, or `out`, or in and its `proof changed`. `named`: the connection names this user; `demanded`: the server
+        demands proof.
+        """
+        given: dict[str, object] = {"fp": fp, "claim": claim, "named": named, "demanded": demanded}
+        given |= {"process": self._bus.process, "connection": connection}
+        return self._spread(await self.store.run("admit", uid, given))
 
     async def leave(self, uid: str, fp: Fingerprint, connection: str) -> None:
         """A connection of this process ended."""
@@ -242,6 +278,8 @@ class Books:
                 raise BookFull
             case "known":
                 raise AlreadyInBook
+            case "weaker":
+                raise WeakerProof
 
     async def _found(self, uid: str, fp: Fingerprint) -> None:
         for process in await self.store.index(fp, uid):

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from app.addresses import Address
 from app.book import Book, Happening
+from app.claims import proof_by
 from app.peers import Fingerprint, Peer, Request, fold_name
 
 SEARCH_FROM = 10
@@ -31,7 +32,7 @@ class Row:
     @property
     def proof(self) -> str:
         """How it proves itself: `certificate`, `secret` or `none`."""
-        return self.peer.claim if self.peer.claim in ("none", "certificate") else "secret"
+        return proof_by(self.peer.claim)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ class Card:
     @property
     def proof(self) -> str:
         """How the device will prove itself: `certificate`, `secret` or `none`."""
-        return self.request.claim if self.request.claim in ("none", "certificate") else "secret"
+        return proof_by(self.request.claim)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,7 @@ class BookView:
     cards: list[Card]
     activity: list[Happening]
     require_proof: bool
+    server_requires_proof: bool
     now: int
 
     @property
@@ -82,7 +84,9 @@ class BookView:
         return sum(row.online for row in self.rows)
 
 
-def view_book(book: Book, pairs: Mapping[str, str], activity: list[Happening], now: int) -> BookView:
+def view_book(
+    book: Book, pairs: Mapping[str, str], activity: list[Happening], now: int, *, server_requires_proof: bool = False
+) -> BookView:
     """The page's view; `pairs` are the pair codes by request id. Online devices come first, then by name."""
     rows = [Row(peer, peer.verified and peer.fp in book.online) for peer in book.peers.values()]
     rows.sort(key=lambda row: (not row.online, fold_name(row.peer.name), row.fp))
@@ -94,7 +98,8 @@ def view_book(book: Book, pairs: Mapping[str, str], activity: list[Happening], n
         rows=rows,
         cards=[_card(book, request, pairs[request.rid]) for request in requests],
         activity=activity,
-        require_proof=book.owner.require_proof,
+        require_proof=book.owner.require_proof or server_requires_proof,
+        server_requires_proof=server_requires_proof,
         now=now,
     )
 

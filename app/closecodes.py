@@ -13,4 +13,6 @@ class CloseCode(IntEnum):
     TRY_AGAIN_LATER = 1013
     UNANSWERED = 4401
     REJECTED = 4403
+    NOT_PROVED = 4408
     REPLACED = 4409
+    FLOODING = 4429

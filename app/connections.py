@@ -10,6 +10,7 @@ from enum import Enum, auto
 from app.book import Book, Change
 from app.closecodes import CloseCode
 from app.owners import OwnerName
+from app.pace import Pace
 from app.peers import Device, Fingerprint, Peer
 
 
@@ -28,28 +29,44 @@ class Connection:
     """One socket: the device it says it is, the owner it names if any, and how to tell it something.
 
     `send` takes one encoded message and is False where the peer reads too slowly; `close` takes a close code
-    (RFC 6455, section 7.4; ours are in docs/protocol.md) and a reason.
+    (RFC 6455, section 7.4; ours are in docs/protocol.md) and a reason. `shown` are the claims that it has proved,
+    `certificate` its certificate (DER) once it has shown that, `due` the claim that it was told to prove.
+    `named`: it has named the owner of the book, by uid, address or invite.
     """
 
     device: Device
     owner: OwnerName | None
     send: Callable[[bytes], bool]
     close: Callable[[CloseCode, str], None]
+    pace: Pace = field(default_factory=lambda: Pace(0, 0))
     id: str = field(default_factory=lambda: secrets.token_hex(6))
     nonce: str = field(default_factory=lambda: secrets.token_urlsafe(16))
     stage: Stage = Stage.ARRIVING
     book: Book | None = None
     listener: Callable[[Change], None] | None = None
-    proved: bool = False
+    shown: frozenset[str] = frozenset()
+    certificate: bytes | None = None
+    failures: int = 0
+    due: str | None = None
+    named: bool = False
+    rekeying: bool = False
     early: list[bytes] = field(default_factory=list)
     timer: asyncio.TimerHandle | None = None
     looking: asyncio.Lock | None = None
     _greeted: bool = False
 
+    def __post_init__(self) -> None:
+        self.named = self.owner is not None
+
     @property
     def fp(self) -> Fingerprint:
         """The fingerprint that it names."""
         return self.device.fp
+
+    @property
+    def claim(self) -> str:
+        """The claim that it names, or `certificate` once it has shown that."""
+        return self.device.claim
 
     @property
     def ended(self) -> bool:

@@ -21,6 +21,7 @@ from app.mailer import Mailer
 from app.notices import Notices
 from app.pages import Pages
 from app.presence import Presence
+from app.proving import Proving
 from app.sessions import Sessions
 from app.settings import Settings
 from app.signaling import Signaling
@@ -49,7 +50,12 @@ class Context:
         self.pinger = Pinger()
         self.store = Store(commands)
         self.bus = Bus(self.process, writer, subscriber)
-        self.limits = Limits(self.store, settings.mail_interval)
+        self.limits = Limits(
+            self.store,
+            secret=settings.secret_keys[0],
+            ask_rate=settings.ask_rate,
+            mail_interval=settings.mail_interval,
+        )
         self.mailer = Mailer(settings.smtp_url, settings.mail_from, self.background, show=show_mail)
         self.absences = Absences()
         self.books = Books(
@@ -59,7 +65,9 @@ class Context:
             self.absences,
             most_peers=settings.max_peers,
             most_requests=settings.max_requests,
+            most_near=settings.max_requests_near,
             request_seconds=settings.request_ttl,
+            wait_seconds=settings.wait_timeout,
         )
         self.sessions = Sessions(
             self.store,
@@ -76,9 +84,17 @@ class Context:
         )
         self.connections = Connections()
         self.presence = Presence(
-            self.books, self.bus, self.connections, self.asking, self.background, wait_timeout=settings.wait_timeout
+            self.books,
+            self.bus,
+            self.connections,
+            self.asking,
+            self.notices,
+            self.background,
+            wait_timeout=settings.wait_timeout,
+            require_proof=settings.require_proof,
         )
-        self.signaling = Signaling(self.books, self.bus, self.connections, list(settings.ice_servers))
+        self.proving = Proving(self.books, self.presence, self.notices, settings.base_url)
+        self.signaling = Signaling(self.books, self.bus, self.connections, self.proving, list(settings.ice_servers))
         self.assets = Assets()
         self.pages = Pages(settings, self.assets)
         self.streams = Streams()

@@ -32,6 +32,13 @@ class NotIn(PeerbookError):
     text = "Not in a book: the owner has to approve this device first."
 
 
+class NotProved(PeerbookError):
+    """A proof that does not hold; whatever is wrong with it, it says the same."""
+
+    code = 401
+    text = "This proves nothing."
+
+
 class UnknownTarget(PeerbookError):
     """No verified peer of this book has that fingerprint; somebody else's peer looks the same."""
 
@@ -67,6 +74,13 @@ class AlreadyInBook(PeerbookError):
     text = "This fingerprint is in your book already."
 
 
+class WeakerProof(PeerbookError):
+    """A peer would prove itself by less than it does now."""
+
+    code = 409
+    text = "Your next proof can't be weaker than the one you have."
+
+
 class Offline(PeerbookError):
     """The target is in the book but not connected."""
 
@@ -94,6 +108,17 @@ class Unreachable(PeerbookError):
 
     code = 503
     text = "Out of reach right now, try again in a moment."
+
+
+class TooMany(PeerbookError):
+    """Somebody does something too often. `retry_after`: seconds until it is worth another try, 0 where that is not said."""
+
+    code = 429
+    text = "Too many of these, try again later."
+
+    def __init__(self, retry_after: int = 0) -> None:
+        super().__init__()
+        self.retry_after = retry_after
 
 
 class CrossSite(PeerbookError):

@@ -9,7 +9,9 @@ from typing import Any
 
 import msgspec
 
+from app.claims import CERTIFICATE, NO_CLAIM, parse_claim
 from app.errors import BadInput, PeerbookError
+from app.identity import CertificateProof, Proof, SecretProof, parse_proof
 from app.peers import Fingerprint, Peer, parse_fingerprint, parse_name
 
 SIGNALS = ("offer", "answer", "candidate")
@@ -49,6 +51,22 @@ class Rename:
 
 
 @dataclass(frozen=True, slots=True)
+class Prove:
+    """Shows a proof."""
+
+    proof: Proof
+
+
+@dataclass(frozen=True, slots=True)
+class Rekey:
+    """Gives the asking peer another fingerprint, with the claim that it has; a certificate is shown at once."""
+
+    fp: Fingerprint
+    claim: str
+    proof: CertificateProof | None
+
+
+@dataclass(frozen=True, slots=True)
 class Signal:
     """An offer, answer or candidate on its way to one target peer, with the members that travel along."""
 
@@ -57,7 +75,7 @@ class Signal:
     members: dict[str, Any]
 
 
-Command = GetList | GetIceServers | Rename | Signal
+Command = GetList | GetIceServers | Rename | Prove | Rekey | Signal
 
 
 class BadMessage(BadInput):
@@ -118,9 +136,26 @@ def _parse_command(message: dict[str, Any]) -> Command:
             return GetIceServers()
         case "rename":
             return Rename(parse_name(message.get("name")))
+        case "prove":
+            return Prove(parse_proof(message))
+        case "rekey":
+            return _parse_rekey(message)
         case None if "target" in message:
             raise BadInput("A message to a peer carries an offer, an answer or a candidate.")
     raise BadInput("Unknown command.")
+
+
+def _parse_rekey(message: dict[str, Any]) -> Rekey:
+    fp = parse_fingerprint(message.get("fp"))
+    if message.get("certificate") is None:
+        claim = parse_claim(message.get("proof"))
+        if claim == NO_CLAIM:
+            raise BadInput("A new fingerprint comes with a proof.")
+        return Rekey(fp, claim, None)
+    proof = parse_proof(message)
+    if isinstance(proof, SecretProof):
+        raise BadInput("A new fingerprint comes with the claim of a secret, not with the secret.")
+    return Rekey(fp, CERTIFICATE, proof)
 
 
 def _parse_signal(message: dict[str, Any], signals: list[str]) -> Signal:
@@ -144,6 +179,11 @@ def encode_welcome(uid: str, nonce: str | None) -> bytes:
 def encode_waiting(text: str, pair: str | None, nonce: str | None) -> bytes:
     """The peer waits for its owner; `pair` is the code to compare, absent when nobody was asked."""
     return encode(_with({"code": 401, "text": text}, pair=pair, nonce=nonce))
+
+
+def encode_proof_due(text: str, proof: str, nonce: str) -> bytes:
+    """The peer is verified and has to prove itself; `proof` says by what: `secret` or `certificate`."""
+    return encode({"code": 401, "text": text, "proof": proof, "nonce": nonce})
 
 
 def encode_error(error: PeerbookError, message_id: MessageId | None = None) -> bytes:

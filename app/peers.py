@@ -6,15 +6,13 @@ import unicodedata
 from dataclasses import dataclass
 from typing import Literal, NewType
 
+from app.claims import NO_CLAIM
 from app.errors import BadInput
 
 Fingerprint = NewType("Fingerprint", str)
 """SHA-256 of a DTLS certificate (RFC 8122, section 5) in canonical form: 64 upper-case hex digits."""
 
 State = Literal["verified", "added", "revoked"]
-
-NO_CLAIM = "none"
-"""The claim of a device that will not prove itself: whoever names its fingerprint is taken for it."""
 
 DEFAULT_NAME = DEFAULT_KIND = "peer"
 
@@ -32,7 +30,10 @@ _BLANK_LETTERS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A device of a book. Times are Unix seconds, 0 when it never happened."""
+    """A device of a book. Times are Unix seconds, 0 when it never happened.
+
+    `proved`: it has proved its claim on a connection that named this book's owner.
+    """
 
     fp: Fingerprint
     name: str
@@ -42,6 +43,7 @@ class Peer:
     created_on: int = 0
     verified_on: int = 0
     last_seen: int = 0
+    proved: bool = False
 
     @property
     def verified(self) -> bool:
@@ -53,18 +55,18 @@ class Peer:
         """Whether other peers see it: a device that was entered ahead shows once it was seen."""
         return self.state != "added"
 
-    def lets_in(self, claim: str) -> bool:
-        """Whether a connection of this claim is this device, or the first one of a device entered ahead."""
-        return self.state == "added" or (self.verified and self.claim == claim)
-
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A device that asked to enter a book and was not answered yet."""
+    """A device that asked to enter a book and was not answered yet.
+
+    `asked_as` is the claim that it asked with, which its pair code is made of; its certificate may have raised `claim`.
+    """
 
     rid: str
     fp: Fingerprint
     claim: str
+    asked_as: str
     name: str
     kind: str
     place: str
@@ -73,7 +75,10 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """What a device says of itself when it asks, the coarse place it asks from, and the digest of its invite."""
+    """What a device says of itself when it asks, the coarse place it asks from, and the digest of its invite.
+
+    `network` names where it asks from for the limits, never to be shown or kept.
+    """
 
     fp: Fingerprint
     claim: str
@@ -81,6 +86,7 @@ class Device:
     kind: str
     place: str
     invite: str | None = None
+    network: str = ""
 
     @property
     def rid(self) -> str:

@@ -5,28 +5,41 @@ import contextlib
 import logging
 import time
 from collections.abc import Awaitable
+from dataclasses import replace
 from functools import lru_cache, partial
 
 from app.addresses import Address
 from app.asking import Asking
 from app.background import Background
-from app.book import Book, Change, Update
+from app.book import Book, Change, Door, Update
 from app.books import Books
 from app.bus import Bus, Found
+from app.claims import CERTIFICATE, is_secret, proof_by
 from app.closecodes import CloseCode
 from app.connections import Connection, Connections, Stage
-from app.errors import Unreachable
-from app.messages import encode_error, encode_peers, encode_update, encode_waiting, encode_welcome
+from app.errors import TooMany, Unreachable
+from app.messages import (
+    encode_error,
+    encode_peers,
+    encode_proof_due,
+    encode_update,
+    encode_waiting,
+    encode_welcome,
+)
+from app.notices import Notices
 from app.owners import OwnerName, Uid
-from app.peers import NO_CLAIM, Peer
 
 log = logging.getLogger("peerbook.presence")
 
 LEASE_SECONDS = 30
+PROOF_SECONDS = 20.0
+"""How long a connection has to prove itself."""
+
 _REFRESH_SECONDS = 10.0
 
 _WAITING = "Waiting for the owner to approve this device."
 _UNPROVED = "The owner of this book demands that devices prove themselves."
+_PROOF_DUE = "Prove that you are this device."
 _DENIED = "The owner of this book does not want this device."
 
 
@@ -39,16 +52,21 @@ class Presence:
         bus: Bus,
         connections: Connections,
         asking: Asking,
+        notices: Notices,
         background: Background,
         *,
         wait_timeout: int,
+        require_proof: bool,
     ) -> None:
         self._books = books
         self._process = bus.process
         self._connections = connections
         self._asking = asking
+        self._notices = notices
         self._background = background
         self._wait_timeout = wait_timeout
+        self._require_proof = require_proof
+        self.proof_timeout = PROOF_SECONDS
         self._lease: asyncio.Task[None] | None = None
         bus.hear(Found, self._found)
 
@@ -72,6 +90,9 @@ class Presence:
                 await self._arrive_unnamed(connection)
             else:
                 await self._arrive_named(connection, connection.owner)
+        except TooMany as error:
+            connection.send(encode_error(error))
+            connection.end(CloseCode.FLOODING, "too many asks")
         except Unreachable as error:
             connection.send(encode_error(error))
             connection.end(CloseCode.TRY_AGAIN_LATER, "out of reach")
@@ -88,6 +109,8 @@ class Presence:
         log.info("event=left peer=%s", connection.fp[:8])
         if book and was is Stage.IN:
             await self._books.leave(book.uid, connection.fp, connection.id)
+        elif book and connection.device.rid in book.requests:
+            await self._books.unwait(book.uid, connection.device, connection.id)
 
     # Arriving
 
@@ -96,34 +119,47 @@ class Presence:
         uid: str | None = await self._books.store.uid_of(owner) if isinstance(owner, Address) else owner
         if uid and await self._enter(connection, uid):
             return
-        ask = await self._asking.ask(owner, connection.device)
+        if connection.ended:
+            return
+        if connection.book and self._is_denied(connection.book, connection) and not connection.device.invite:
+            return self._turn_away(connection)
+        ask = await self._asking.ask(owner, connection.device, "ws", connection.id)
         if ask.verified and ask.uid and await self._enter(connection, ask.uid):
             return
-        pair = None if ask.verified else ask.pair
         if ask.denied:
-            connection.send(encode_waiting(_DENIED, None, connection.first_nonce()))
-            connection.end(CloseCode.REJECTED, "denied")
-            return
+            return self._turn_away(connection)
         if ask.uid and connection.book is None:
             await self._hold(connection, ask.uid)
-        self._wait(connection, pair)
+        self._wait(connection, None if ask.verified else ask.pair)
+
+    def _turn_away(self, connection: Connection) -> None:
+        connection.send(encode_waiting(_DENIED, None, connection.first_nonce()))
+        connection.end(CloseCode.REJECTED, "denied")
 
     async def _arrive_unnamed(self, connection: Connection) -> None:
         """The book that its invite opens, or that has its fingerprint; where there is none it waits until there is."""
-        invite = connection.device.invite
-        uid = await self._books.store.uid_of_invite(invite) if invite else None
-        if uid and await self._asking.invited(Uid(uid), connection.device):
-            if await self._enter(connection, uid):
-                return
-            self._let_go(connection)
+        if connection.device.invite and await self._arrive_invited(connection, connection.device.invite):
+            return
         connection.looking = asyncio.Lock()
         if await self._enter_any(connection, await self._books.store.books_of(connection.fp)):
             return
         if connection.ended:
             return
+        await self._asking.count(connection.device, "ws")
         self._connections.wait_unnamed(connection)
         self._wait(connection, None)
         await self._look_again(connection, self._books.store.wait_for(connection.fp, self._process, self._wait_timeout))
+
+    async def _arrive_invited(self, connection: Connection, invite: str) -> bool:
+        uid = await self._books.store.uid_of_invite(invite)
+        if uid is None or not await self._asking.invited(Uid(uid), connection.device):
+            return False
+        connection.named = True
+        if await self._enter(connection, uid):
+            return True
+        self._let_go(connection)
+        connection.named = False
+        return False
 
     async def _look_again(self, connection: Connection, uids: Awaitable[set[str]]) -> None:
         """One look after the other, so that two approvals at once don't let it in twice."""
@@ -133,27 +169,46 @@ class Presence:
                 await self._books.store.stop_waiting_for(connection.fp, self._process)
 
     async def _enter_any(self, connection: Connection, uids: set[str]) -> bool:
-        """Enter one of the books: one with a proven claim first, then the one that verified it earliest."""
-        found: list[tuple[bool, bool, int, str]] = []
+        """Enter one of the books, or be asked for proof there.
+
+        First the one where its certificate was proved, which nobody else can do; then the one that verified it earliest.
+        """
+        found: list[tuple[bool, bool, bool, int, str]] = []
         for uid in uids:
             book = await self._books.read(uid)
-            peer = book.peers.get(connection.fp) if book else None
-            if book and peer and _lets_in(book, connection):
-                found.append((not peer.verified, peer.claim == NO_CLAIM, peer.verified_on, uid))
+            if book and self._door(connection, book)[0] in (Door.OPEN, Door.PROOF_DUE):
+                peer = book.peers[connection.fp]
+                found.append(
+                    (peer.claim != CERTIFICATE, is_secret(peer.claim), not peer.verified, peer.verified_on, uid)
+                )
         for *_, uid in sorted(found):
-            if connection.stage in (Stage.ARRIVING, Stage.WAITING):
+            if connection.stage in (Stage.ARRIVING, Stage.WAITING) and connection.due is None:
                 if await self._enter(connection, uid):
                     return True
                 self._let_go(connection)
         return False
 
     async def _enter(self, connection: Connection, uid: str) -> bool:
-        """Hold that book and come in, where its owner lets this device in."""
+        """Hold that book and do what it says. False where it does not know this device."""
         if connection.book is None:
             await self._hold(connection, uid)
-        if connection.ended or connection.book is None or not _lets_in(connection.book, connection):
+        if connection.ended or connection.book is None:
             return False
-        return await self._admit(connection)
+        door, by = self._door(connection, connection.book)
+        if door is Door.OPEN:
+            return await self._admit(connection)
+        if door is Door.PROOF_DUE:
+            self._demand(connection, by)
+        elif door is Door.PROOF_DEMANDED and connection.named:
+            self._wait(connection, None)
+        else:
+            return False
+        return True
+
+    def _door(self, connection: Connection, book: Book) -> tuple[Door, str]:
+        return book.door(
+            connection.fp, connection.claim, connection.shown, named=connection.named, demanded=self._require_proof
+        )
 
     def _let_go(self, connection: Connection) -> None:
         if connection.book and connection.listener:
@@ -171,35 +226,77 @@ class Presence:
     def _wait(self, connection: Connection, pair: str | None) -> None:
         if connection.ended:
             return
-        connection.stage = Stage.WAITING
+        connection.stage, connection.due = Stage.WAITING, None
         log.info("event=waiting peer=%s", connection.fp[:8])
-        peer = connection.book.verified(connection.fp) if connection.book else None
-        connection.send(encode_waiting(_UNPROVED if peer else _WAITING, pair, connection.first_nonce()))
-        connection.timer = asyncio.get_running_loop().call_later(
-            self._wait_timeout, connection.end, CloseCode.UNANSWERED, "nobody answered in time"
-        )
+        shut_out = connection.book and self._door(connection, connection.book)[0] is Door.PROOF_DEMANDED
+        connection.send(encode_waiting(_UNPROVED if shut_out else _WAITING, pair, connection.first_nonce()))
+        self._end_after(self._wait_timeout, connection, CloseCode.UNANSWERED, "nobody answered in time")
         self._settle(connection)
+
+    def _demand(self, connection: Connection, claim: str) -> None:
+        """It is verified, and has to prove itself."""
+        connection.stage, connection.due = Stage.WAITING, claim
+        log.info("event=proof_due peer=%s", connection.fp[:8])
+        connection.first_nonce()
+        connection.send(encode_proof_due(_PROOF_DUE, proof_by(claim), connection.nonce))
+        self._end_after(self.proof_timeout, connection, CloseCode.NOT_PROVED, "proof was due")
+
+    def _end_after(self, seconds: float, connection: Connection, code: CloseCode, reason: str) -> None:
+        self._stop_timer(connection)
+        connection.timer = asyncio.get_running_loop().call_later(seconds, connection.end, code, reason)
+
+    # Proving
+
+    async def proved(self, connection: Connection, claim: str) -> None:
+        """It has proved this claim: what that opens."""
+        connection.shown |= {claim}
+        if claim == CERTIFICATE and connection.claim != CERTIFICATE:
+            if (
+                connection.stage is Stage.WAITING
+                and connection.book
+                and connection.device.rid in connection.book.requests
+            ):
+                await self._books.certify(connection.book.uid, connection.device)
+            connection.device = replace(connection.device, claim=CERTIFICATE)
+        if connection.stage is Stage.IN:
+            await self._admit_again(connection)
+        elif connection.stage is Stage.WAITING and connection.book:
+            if self._door(connection, connection.book)[0] is Door.OPEN:
+                await self._admit(connection)
+            else:
+                self._settle(connection)
+        elif connection.stage is Stage.WAITING and connection.looking:
+            await self._look_again(connection, self._books.store.books_of(connection.fp))
 
     # Being let in
 
     async def _admit(self, connection: Connection) -> bool:
         assert connection.book is not None
         before, connection.stage = connection.stage, Stage.ADMITTING
-        uid, version = connection.book.uid, connection.book.version
-        admitted = await self._books.admit(
-            uid, connection.fp, connection.device.claim, connection.id, proved=connection.proved
-        )
+        book, version = connection.book, connection.book.version
+        outcome = await self._come_in(connection, book)
         if connection.ended:
-            if admitted:  # its socket went away meanwhile, and left before it had come
-                await self._books.leave(uid, connection.fp, connection.id)
+            if outcome != "out":  # its socket went away meanwhile, and left before it had come
+                await self._books.leave(book.uid, connection.fp, connection.id)
             return False
-        if not admitted:
+        if outcome == "out":
             connection.stage = before
-            if connection.book.version != version:
+            if book.version != version:
                 self._settle(connection)  # what changed while it was being let in was not looked at
             return False
-        self._welcome(connection, connection.book)
+        self._welcome(connection, book)
         return True
+
+    async def _come_in(self, connection: Connection, book: Book) -> str:
+        """Have the store let it in, by the claim by which the book's door is open to it."""
+        _, by = self._door(connection, book)
+        outcome = await self._books.admit(
+            book.uid, connection.fp, by, connection.id, named=connection.named, demanded=self._require_proof
+        )
+        peer = book.verified(connection.fp)
+        if outcome == "proof changed" and peer:
+            self._notices.proof_changed(book, peer.name)
+        return outcome
 
     async def _admit_later(self, connection: Connection) -> None:
         try:
@@ -211,7 +308,7 @@ class Presence:
     def _welcome(self, connection: Connection, book: Book) -> None:
         """200, then the list, then whatever came for it meanwhile."""
         self._stop_timer(connection)
-        connection.stage = Stage.IN
+        connection.stage, connection.due = Stage.IN, None
         log.info("event=in peer=%s", connection.fp[:8])
         connection.send(encode_welcome(book.uid, connection.first_nonce()))
         connection.send(encode_peers(book.uid, book.listed(), book.online))
@@ -238,34 +335,51 @@ class Presence:
             self._settle(connection)
 
     def _settle(self, connection: Connection) -> None:
-        """Do what the Book says of this connection: let it in, shut it out, or nothing."""
+        """Do what the Book says of this connection: let it in, ask it for proof, shut it out, or nothing."""
         book = connection.book
-        if book is None:
+        if book is None or connection.rekeying:
             return
-        peer = book.peers.get(connection.fp)
+        door, by = self._door(connection, book)
         if connection.stage is Stage.IN:
-            place = book.online.get(connection.fp)
-            if peer is None or not peer.verified:
-                connection.end(CloseCode.REJECTED, "revoked or removed")
-            elif not _lets_in(book, connection):
-                self._background.start(self._books.leave(book.uid, connection.fp, connection.id))
-                self._wait(connection, None)
-            elif place is None:
-                self._background.start(self._admit_again(connection, book))
-            elif (place.process, place.connection) != (self._process, connection.id):
-                connection.end(CloseCode.REPLACED, "connected elsewhere")
+            self._settle_inside(connection, book, door, by)
         elif connection.stage is Stage.WAITING:
-            if _lets_in(book, connection):
+            if door is Door.OPEN:
                 self._background.start(self._admit_later(connection))
-            elif _is_denied(book, connection, peer):
+            elif door is Door.PROOF_DUE:
+                if connection.due != by:
+                    self._demand(connection, by)
+            elif self._is_denied(book, connection):
                 connection.end(CloseCode.REJECTED, "rejected")
 
-    async def _admit_again(self, connection: Connection, book: Book) -> None:
-        """Somebody took this process for dead: say that the peer is still here."""
-        if connection.stage is Stage.IN and connection.fp not in book.online:
-            await self._books.admit(
-                book.uid, connection.fp, connection.device.claim, connection.id, proved=connection.proved
-            )
+    def _settle_inside(self, connection: Connection, book: Book, door: Door, by: str) -> None:
+        if door in (Door.PROOF_DUE, Door.PROOF_DEMANDED):
+            self._background.start(self._books.leave(book.uid, connection.fp, connection.id))
+            if door is Door.PROOF_DUE:
+                self._demand(connection, by)
+            else:
+                self._wait(connection, None)
+        elif door is not Door.OPEN:
+            connection.end(CloseCode.REJECTED, "revoked or removed")
+        else:
+            place = book.online.get(connection.fp)
+            if place is None or by != book.peers[connection.fp].claim:
+                self._background.start(self._admit_again(connection))
+            elif (place.process, place.connection) != (self._process, connection.id):
+                connection.end(CloseCode.REPLACED, "connected elsewhere")
+
+    async def _admit_again(self, connection: Connection) -> None:
+        """Somebody took this process for dead: say that the peer is still here. Or it proves itself by more than before."""
+        book = connection.book
+        if connection.stage is not Stage.IN or book is None:
+            return
+        door, by = self._door(connection, book)
+        if door is Door.OPEN and (connection.fp not in book.online or by != book.peers[connection.fp].claim):
+            await self._come_in(connection, book)
+
+    @staticmethod
+    def _is_denied(book: Book, connection: Connection) -> bool:
+        peer = book.peers.get(connection.fp)
+        return (peer is not None and peer.state == "revoked") or book.denies(connection.device.rid, time.time())
 
     @staticmethod
     def _stop_timer(connection: Connection) -> None:
@@ -280,14 +394,6 @@ class Presence:
                 await self._books.store.keep_lease(self._process, LEASE_SECONDS)
             except Unreachable:
                 continue  # the next turn tries again; the lease outlives two that fail
-
-
-def _lets_in(book: Book, connection: Connection) -> bool:
-    return book.lets_in(connection.fp, connection.device.claim, proved=connection.proved)
-
-
-def _is_denied(book: Book, connection: Connection, peer: Peer | None) -> bool:
-    return (peer is not None and peer.state == "revoked") or book.denies(connection.device.rid, time.time())
 
 
 @lru_cache(maxsize=64)

@@ -34,6 +34,12 @@ def _whole(least: int, most: int) -> Callable[[str], int]:
     return read
 
 
+def _switch(text: str) -> bool:
+    if text not in ("0", "1"):
+        raise ValueError("is 0 or 1")
+    return text == "1"
+
+
 def _one_of(*words: str) -> Callable[[str], str]:
     def read(text: str) -> str:
         if text not in words:
@@ -149,11 +155,25 @@ class Settings:
     proxies_count: int = _setting(
         _whole(0, 10), 0, "0; 1 on a dyno", "how many proxies in front are trusted to name the client's IP"
     )
+    require_proof: bool = _setting(_switch, False, "0", "1: all devices must prove themselves")
     max_message: int = _setting(_whole(1024, 1 << 24), 65536, "65536", "bytes of a message")
+    message_rate: int = _setting(_whole(0, 10_000), 30, "30", "messages a second of one socket")
+    message_burst: int = _setting(_whole(1, 100_000), 120, "120", "messages at once of one socket")
     max_peers: int = _setting(_whole(1, 10_000), 50, "50", "devices of a book")
-    max_requests: int = _setting(_whole(1, 100), 5, "5", "open requests of a book; one more replaces the oldest")
+    max_requests: int = _setting(
+        _whole(1, 100), 5, "5", "open requests of a book; one more replaces the oldest that nobody waits for"
+    )
+    max_requests_near: int = _setting(
+        _whole(0, 100), 2, "2", "of them from one network: the first three parts of an IPv4 address, or 48 bits of IPv6"
+    )
     request_ttl: int = _setting(_whole(60, 30 * 86400), 86400, "86400", "seconds that a request stays open")
     wait_timeout: int = _setting(_whole(1, 86400), 900, "900", "seconds that a socket may wait for its owner")
+    ask_rate: int = _setting(
+        _whole(0, 100_000),
+        10,
+        "10",
+        "asks a minute of one IP (IPv6: /64), at each of /verify, /login and a waiting /ws",
+    )
     mail_interval: int = _setting(
         _whole(0, 86400), 60, "60", "seconds between login mails to one address; request mails take ten times as long"
     )

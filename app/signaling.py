@@ -3,21 +3,26 @@
 Between two sockets of one process a message takes no step to the store; across processes it takes one PUBLISH.
 """
 
-from collections.abc import Awaitable
+import time
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
 from app.book import Place
 from app.books import Books
 from app.bus import Bus, Deliver, Gone
+from app.closecodes import CloseCode
 from app.connections import Connection, Connections
-from app.errors import NotIn, Offline, PeerbookError, UnknownTarget, Unreachable
+from app.errors import NotIn, Offline, PeerbookError, TooMany, UnknownTarget, Unreachable
 from app.messages import (
     BadMessage,
     Command,
     GetIceServers,
     GetList,
     MessageId,
+    Prove,
+    Rekey,
+    Rename,
     Signal,
     encode_done,
     encode_error,
@@ -27,13 +32,24 @@ from app.messages import (
     parse_message,
 )
 from app.peers import Fingerprint
+from app.proving import MOST_FAILURES, Proving
 
 
 class Signaling:
     """Serves the messages of connections."""
 
-    def __init__(self, books: Books, bus: Bus, connections: Connections, ice_servers: list[dict[str, Any]]) -> None:
+    def __init__(
+        self,
+        books: Books,
+        bus: Bus,
+        connections: Connections,
+        proving: Proving,
+        ice_servers: list[dict[str, Any]],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._books = books
+        self._proving = proving
+        self._clock = clock
         self._bus = bus
         self._connections = connections
         self._ice_servers = ice_servers
@@ -42,12 +58,18 @@ class Signaling:
 
     def receive(self, connection: Connection, frame: bytes) -> Awaitable[None] | None:
         """Serve one message. What needs the store is returned to be awaited; the next message waits for it."""
+        taken = connection.pace.takes(self._clock())
+        if connection.pace.flooding:
+            connection.end(CloseCode.FLOODING, "too many messages")
+            return None
         try:
             command, message_id = parse_message(frame)
         except BadMessage as error:
             connection.send(encode_error(error, error.message_id))
             return None
         try:
+            if not taken:
+                raise TooMany
             return self._serve(connection, command, message_id)
         except PeerbookError as error:
             connection.send(encode_error(error, message_id))
@@ -55,6 +77,8 @@ class Signaling:
 
     def _serve(self, connection: Connection, command: Command, message_id: MessageId | None) -> Awaitable[None] | None:
         book = connection.book
+        if isinstance(command, Prove):
+            return self._prove(connection, command, message_id)
         if connection.peer is None or book is None:
             raise NotIn
         match command:
@@ -66,8 +90,11 @@ class Signaling:
             case GetIceServers():
                 connection.send(encode_ice_servers(self._ice_servers))
                 _acknowledge(connection, message_id)
-            case _:
-                return self._rename(connection, command.name, message_id)
+            case Rename():
+                renamed = self._books.rename(book.uid, connection.fp, command.name)
+                return self._answer(connection, renamed, message_id)
+            case Rekey():
+                return self._rekey(connection, command, message_id)
         return None
 
     def route(self, source: Connection, target: Fingerprint) -> Place:
@@ -120,10 +147,21 @@ class Signaling:
             error = Unreachable() if event.slow else _absent(source, event.target)
             source.send(encode_error(error, event.message_id))
 
-    async def _rename(self, connection: Connection, name: str, message_id: MessageId | None) -> None:
-        assert connection.book is not None
+    async def _prove(self, connection: Connection, command: Prove, message_id: MessageId | None) -> None:
+        await self._answer(connection, self._proving.prove(connection, command), message_id)
+        if connection.failures >= MOST_FAILURES:
+            connection.end(CloseCode.NOT_PROVED, "too many failed proofs")
+
+    async def _rekey(self, connection: Connection, command: Rekey, message_id: MessageId | None) -> None:
+        await self._answer(connection, self._proving.rekey(connection, command), message_id)
+        if connection.rekeying or connection.peer is None:
+            connection.end(CloseCode.GOING_AWAY, "it has another fingerprint now")
+
+    @staticmethod
+    async def _answer(connection: Connection, work: Awaitable[None], message_id: MessageId | None) -> None:
+        """Do what takes a while, and say how it went."""
         try:
-            await self._books.rename(connection.book.uid, connection.fp, name)
+            await work
         except PeerbookError as error:
             connection.send(encode_error(error, message_id))
         else:

@@ -37,7 +37,7 @@ from redis.exceptions import NoScriptError, RedisError
 from app.addresses import Address
 from app.book import Happening, Owner, Place, Report
 from app.errors import Unreachable
-from app.peers import Device, Fingerprint, Peer, Request, fold_name
+from app.peers import Fingerprint, Peer, Request, fold_name
 
 _SCRIPTS = Path(__file__).parent / "scripts"
 _SECRETS_SECONDS = 366 * 86400
@@ -87,24 +87,6 @@ class Store:
             await self.open()
             raw = await self._answer(self.redis.evalsha(self._shas[script], 1, *arguments))
         return _read_answer(uid, raw)
-
-    async def ask(
-        self, uid: str, address: Address | None, device: Device, *, most: int, most_peers: int, seconds: int
-    ) -> Answer:
-        """A device asks; outcome verified, invited, asked, denied or unknown (no such user, and no address for one)."""
-        given = {
-            "fp": device.fp,
-            "claim": device.claim,
-            "name": name_given(device.name, exact=False),
-            "kind": device.kind,
-            "place": device.place,
-            "most": most,
-            "most_peers": most_peers,
-            "seconds": seconds,
-            "address": address.typed if address else None,
-            "invite": device.invite,
-        }
-        return await self.run("ask", uid, {key: value for key, value in given.items() if value is not None})
 
     # Users
 
@@ -282,6 +264,15 @@ class Store:
         """Whether this is the first `what` within so many seconds; atomic over all processes."""
         return bool(await self._answer(self.redis.set(f"limit:{what}", "1", ex=seconds, nx=True)))
 
+    async def count(self, what: str, seconds: int) -> tuple[int, int]:
+        """How many `what` there were with this one since the first of them, and for how many seconds more they count."""
+        pipeline = self.redis.pipeline(transaction=True)
+        pipeline.set(f"limit:{what}", 0, ex=seconds, nx=True)
+        pipeline.incr(f"limit:{what}")
+        pipeline.ttl(f"limit:{what}")
+        _, count, left = await self._answer(pipeline.execute())
+        return int(count), max(1, int(left))
+
     async def _answer(self, command: Any) -> Any:
         """The answer to a command, whose type redis-py leaves open between its sync and its async client."""
         try:
@@ -342,6 +333,7 @@ def _read_peer(fp: str, row: dict[str, str]) -> Peer | None:
         created_on=int(row["created_on"]),
         verified_on=int(row["verified_on"]),
         last_seen=int(row["last_seen"]),
+        proved=row.get("proved") == "1",
     )
 
 
@@ -363,6 +355,7 @@ def _read_request(rid: str, row: dict[str, str]) -> Request | None:
         rid=rid,
         fp=Fingerprint(row["fp"]),
         claim=row["claim"],
+        asked_as=row.get("asked_as") or row["claim"],
         name=row["name"],
         kind=row["kind"],
         place=row["place"],

@@ -8,10 +8,11 @@ from typing import Any
 
 from app.addresses import Address
 from app.book import Change
+from app.claims import NO_CLAIM
 from app.connections import Connection
 from app.context import Context
 from app.owners import OwnerName
-from app.peers import NO_CLAIM, Device, Fingerprint
+from app.peers import Device, Fingerprint
 from app.settings import Settings
 from tests.support import SECONDS, Message, new_fingerprint
 
@@ -29,6 +30,9 @@ def new_context(store_url: str, **given: Any) -> Context:
         "secret_key": (SECRET,),
         "mail_from": "book@example.org",
         "mail_interval": 0,
+        "ask_rate": 0,
+        "message_rate": 0,
+        "max_requests_near": 0,
     }
     return Context(Settings(**fixed | given), store_url, show_mail=lambda mail: None)
 

@@ -29,7 +29,7 @@ def report(
 
 
 def a_request(rid: str) -> Request:
-    return Request(rid, PHONE, "none", "phone", "app", "203.0.113.x", 1700000000)
+    return Request(rid, PHONE, "none", "none", "phone", "app", "203.0.113.x", 1700000000)
 
 
 def a_book(*peers: Peer, online: Mapping[Fingerprint, Place] | None = None) -> Book:

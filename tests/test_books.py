@@ -12,6 +12,7 @@ from app import books as books_module
 from app.addresses import Address
 from app.book import Book, Report
 from app.bus import Changed, Found
+from app.claims import CERTIFICATE, claim_of_secret
 from app.context import Context
 from app.errors import AlreadyInBook, BookFull, NameTaken, NotFound, PeerbookError, Unreachable
 from app.invites import invite_digest
@@ -50,7 +51,7 @@ def rename_unseen(process: Context, uid: str, fp: Fingerprint, name: str) -> Awa
 
 
 async def admit(process: Context, uid: str, device: Device, connection: str = "c1") -> bool:
-    return await process.books.admit(uid, device.fp, device.claim, connection, proved=False)
+    return await process.books.admit(uid, device.fp, device.claim, connection, named=True, demanded=False) == "in"
 
 
 class Gate:
@@ -415,9 +416,9 @@ async def test_a_verified_device_that_asks_hears_that_it_is(process: Context, ui
     assert (await book_of(process, uid)).requests == {}
 
 
-async def test_a_device_that_comes_with_another_claim_is_another_request(process: Context, uid: str) -> None:
+async def test_a_device_that_comes_with_a_new_secret_is_another_request(process: Context, uid: str) -> None:
     device = await verified(process, uid)
-    other = a_device("thief", "certificate", device.fp)
+    other = a_device("thief", claim_of_secret("a secret that nobody approved"), device.fp)
     assert await process.books.ask(uid, OWNER, other) == "asked"
     assert not await admit(process, uid, other)
     assert await admit(process, uid, device)
@@ -530,7 +531,7 @@ async def test_an_approval_binds_the_device_to_the_claim_that_was_approved(proce
     await process.books.approve(uid, fp, rid=owner.rid)
     book = await book_of(process, uid)
     assert (book.peers[fp].name, book.peers[fp].claim) == ("laptop", "certificate")
-    assert set(book.requests) == {thief.rid}
+    assert book.requests == {}  # what proves less can't be approved any more
     assert not await admit(process, uid, thief)
 
 
@@ -624,13 +625,23 @@ async def test_acts_on_a_device_that_is_not_in_the_book_are_not_found(process: C
 
 
 async def test_a_device_that_was_entered_ahead_is_in_once_it_is_seen(process: Context, uid: str) -> None:
-    device = a_device("what it calls itself", "certificate")
+    device = a_device("what it calls itself")
     await process.books.add(uid, device.fp, "tablet", "lab")
     assert (await book_of(process, uid)).listed() == []
     assert await process.books.ask(uid, None, device) == "verified"
     book = await book_of(process, uid)
-    assert (book.peers[device.fp].name, book.peers[device.fp].claim) == ("tablet", "certificate")
+    assert (book.peers[device.fp].name, book.peers[device.fp].claim) == ("tablet", "none")
     assert (book.peers[device.fp].verified, book.requests) == (True, {})
+
+
+async def test_a_device_that_was_entered_ahead_binds_its_claim_when_it_proves_it(process: Context, uid: str) -> None:
+    device = a_device("what it calls itself", CERTIFICATE)
+    await process.books.add(uid, device.fp, "tablet", "lab")
+    assert await process.books.ask(uid, None, device) == "verified"
+    assert (await book_of(process, uid)).peers[device.fp].state == "added"
+    assert await admit(process, uid, device)
+    peer = (await book_of(process, uid)).peers[device.fp]
+    assert (peer.state, peer.claim, peer.proved) == ("verified", CERTIFICATE, True)
 
 
 async def test_a_device_that_was_entered_ahead_may_come_straight_in(process: Context, uid: str) -> None:
@@ -724,9 +735,9 @@ async def test_where_proof_is_demanded_only_proved_connections_are_let_in(proces
     await listener.hear(lambda change: change.owner)
     assert book.owner.require_proof
     assert not await admit(process, uid, device)
-    assert await process.books.admit(uid, device.fp, device.claim, "c1", proved=True)
+    assert await process.books.admit(uid, device.fp, CERTIFICATE, "c1", named=True, demanded=False) == "proof changed"
     await process.books.require_proof(uid, False)
-    assert await admit(process, uid, device)
+    assert await admit(process, uid, await verified(process, uid, "phone"))
 
 
 async def test_nothing_is_left_of_a_deleted_account(open_process: OpenProcess, redis: Redis) -> None:

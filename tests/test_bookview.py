@@ -29,7 +29,13 @@ def a_peer(name: str = "laptop", **members: Any) -> Peer:
 
 
 def a_request(name: str = "laptop", **members: Any) -> Request:
-    given: dict[str, Any] = {"rid": fingerprint()[:24], "fp": fingerprint(), "claim": "none", "name": name}
+    given: dict[str, Any] = {
+        "rid": fingerprint()[:24],
+        "fp": fingerprint(),
+        "claim": "none",
+        "asked_as": "none",
+        "name": name,
+    }
     return Request(**given | {"kind": "lab", "place": "203.0.113.x", "asked_on": 1} | members)
 
 

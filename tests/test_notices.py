@@ -5,6 +5,7 @@ import re
 import pytest
 from redis.asyncio import Redis
 
+from app.claims import claim_of_secret
 from app.peers import Device, Fingerprint
 from tests.support import Owner, Scene, new_fingerprint, text_of
 
@@ -53,7 +54,7 @@ async def test_a_device_that_proves_itself_in_another_way_from_now_on_is_told_by
     owner = await logged_in(scene)
     laptop = await scene.join(owner)
     await scene.mailbox.next_notice(owner.address)
-    same = Device(Fingerprint(laptop.fp), "certificate", "laptop", "lab", "203.0.113.x")
+    same = Device(Fingerprint(laptop.fp), claim_of_secret("kept on this device"), "laptop", "lab", "203.0.113.x")
     assert await scene.context.books.ask(await owner.uid(), None, same) == "asked"
     await owner.approve(laptop.fp)
     mail = await scene.mailbox.next_notice(owner.address)
@@ -61,7 +62,8 @@ async def test_a_device_that_proves_itself_in_another_way_from_now_on_is_told_by
     assert "laptop" in text_of(mail)
     assert "laptop proves itself in another way" in await owner.page()
     # The connection that proved nothing is not this device any more.
-    assert (await laptop.hear_until(lambda heard: "code" in heard))["code"] == 401
+    due = await laptop.hear_until(lambda heard: "code" in heard)
+    assert (due["code"], due["proof"]) == (401, "secret")
 
 
 async def test_a_hostile_name_makes_no_link_in_a_mail(scene: Scene) -> None:

@@ -168,17 +168,12 @@ def test_names_that_look_the_same_fold_to_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("state", "verified", "listed", "same_claim", "other_claim"),
-    [
-        ("verified", True, True, True, False),
-        ("added", False, False, True, True),
-        ("revoked", False, True, False, False),
-    ],
+    ("state", "verified", "listed"),
+    [("verified", True, True), ("added", False, False), ("revoked", False, True)],
 )
-def test_who_is_let_in(state: State, verified: bool, listed: bool, same_claim: bool, other_claim: bool) -> None:
+def test_who_is_in_and_who_is_seen(state: State, verified: bool, listed: bool) -> None:
     peer = Peer(Fingerprint(PLAIN), "laptop", "lab", state)
     assert (peer.verified, peer.listed) == (verified, listed)
-    assert (peer.lets_in("none"), peer.lets_in("certificate")) == (same_claim, other_claim)
 
 
 def test_there_is_one_request_per_fingerprint_and_claim() -> None:

@@ -342,7 +342,7 @@ async def test_the_sender_is_told_of_a_slow_peer_of_another_process(pair: Pair) 
 async def test_a_process_that_does_not_listen_is_out_of_reach(process: Context, uid: str, laptop: Socket) -> None:
     phone = await verified(process, uid, "phone")
     await process.store.keep_lease("deaf", 30)
-    given = {"fp": phone.fp, "claim": phone.claim, "process": "deaf", "connection": "c1", "proved": False}
+    given = {"fp": phone.fp, "claim": phone.claim, "process": "deaf", "connection": "c1", "named": True}
     await process.store.run("admit", uid, given)
     process.books.reload_all()
     book = laptop.connection.book
@@ -380,11 +380,11 @@ async def test_a_message_for_a_peer_that_is_being_let_in_comes_after_its_welcome
     tablet = Socket(pair.there, await verified(pair.there, pair.uid, "tablet"), OWNER)
     admit, admitted, go_on = pair.there.books.admit, asyncio.Event(), asyncio.Event()
 
-    async def late(*args: Any, **kwargs: Any) -> bool:
-        is_in = await admit(*args, **kwargs)
+    async def late(*args: Any, **kwargs: Any) -> str:
+        outcome = await admit(*args, **kwargs)
         admitted.set()
         await go_on.wait()
-        return is_in
+        return outcome
 
     monkeypatch.setattr(pair.there.books, "admit", late)
     arriving = asyncio.create_task(tablet.arrive())

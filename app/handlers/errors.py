@@ -6,7 +6,7 @@ from sanic.exceptions import SanicException
 from sanic.response import HTTPResponse
 
 from app.context import App, Request
-from app.errors import LinkGone, PeerbookError
+from app.errors import LinkGone, PeerbookError, TooMany
 from app.handlers.answers import json_answer
 from app.messages import encode
 
@@ -34,7 +34,10 @@ def answer_errors(app: App) -> None:
 def _answer_refusal(request: Request, error: PeerbookError) -> HTTPResponse:
     if isinstance(error, LinkGone) and _wants_page(request):
         return request.app.ctx.pages.render(request, "gone", error.code, text=error.text)
-    return _answer(request, error.code, error.text, error.members())
+    response = _answer(request, error.code, error.text, error.members())
+    if isinstance(error, TooMany):
+        response.headers["Retry-After"] = str(error.retry_after)
+    return response
 
 
 def _answer_http_error(request: Request, error: SanicException) -> HTTPResponse:

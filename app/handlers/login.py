@@ -7,7 +7,7 @@ from app.addresses import parse_address
 from app.context import Context, Request
 from app.errors import BadInput
 from app.handlers.guard import refuse_cross_site
-from app.handlers.places import browser_of, place_of
+from app.handlers.places import browser_of, network_of, place_of
 from app.handlers.visits import cookie_name, field, set_cookie, with_session
 from app.sessions import Visit
 
@@ -26,6 +26,7 @@ async def home(request: Request) -> HTTPResponse:
 async def mail_link(request: Request) -> HTTPResponse:
     """Mail a link; the page is the same for every address."""
     refuse_cross_site(request, silent=True)
+    await request.app.ctx.limits.ask("login", network_of(request))
     typed = field(request, "email")
     try:
         address = parse_address(typed.strip())

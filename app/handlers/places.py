@@ -19,6 +19,11 @@ def place_of(request: Request) -> str:
     return f"{str(address).rpartition('.')[0]}.x"
 
 
+def network_of(request: Request) -> str:
+    """The client's network for the limits: an IPv4 address, or the /64 of an IPv6 one."""
+    return (request.remote_addr or request.ip).strip("[]")
+
+
 def browser_of(request: Request) -> str:
     """The browser and system as a person would call them, from a User-Agent (RFC 9110, section 10.1.5) that may lie."""
     agent = request.headers.get("user-agent", "")

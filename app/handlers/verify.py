@@ -6,14 +6,15 @@ from sanic import Blueprint
 from sanic.response import HTTPResponse
 
 from app.addresses import parse_address
+from app.claims import parse_claim
 from app.context import Request
 from app.errors import BadInput
 from app.handlers.answers import json_answer
-from app.handlers.places import place_of
+from app.handlers.places import network_of, place_of
 from app.invites import invite_digest
 from app.messages import encode, parse_object
 from app.owners import OwnerName, parse_uid
-from app.peers import DEFAULT_KIND, DEFAULT_NAME, NO_CLAIM, Device, parse_fingerprint, parse_kind, parse_name
+from app.peers import DEFAULT_KIND, DEFAULT_NAME, Device, parse_fingerprint, parse_kind, parse_name
 
 verify = Blueprint("verify")
 
@@ -25,13 +26,14 @@ async def verify_peer(request: Request) -> HTTPResponse:
     owner = _parse_owner(body)
     device = Device(
         fp=parse_fingerprint(body.get("fp")),
-        claim=NO_CLAIM,
+        claim=parse_claim(body.get("proof")),
         name=parse_name(body["name"]) if body.get("name") is not None else DEFAULT_NAME,
         kind=parse_kind(body["kind"]) if body.get("kind") is not None else DEFAULT_KIND,
         place=place_of(request),
         invite=invite_digest(body.get("invite")),
+        network=network_of(request),
     )
-    ask = await request.app.ctx.asking.ask(owner, device)
+    ask = await request.app.ctx.asking.ask(owner, device, "verify")
     if ask.verified:
         return json_answer(encode({"verified": True, "uid": ask.uid}))
     return json_answer(encode({"verified": False, "pair": ask.pair}))

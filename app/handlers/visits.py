@@ -55,7 +55,13 @@ def book_page(
 
 def book_members(context: Context, visit: Visit) -> dict[str, object]:
     """What the templates of the device page show of a visit."""
-    view = view_book(visit.book, context.asking.pairs(visit.book), visit.activity, int(time.time()))
+    view = view_book(
+        visit.book,
+        context.asking.pairs(visit.book),
+        visit.activity,
+        int(time.time()),
+        server_requires_proof=context.settings.require_proof,
+    )
     return {"view": view, "problem": Problem(), "flash": "", "fresh": visit.fresh, "invite": None}
 
 

@@ -5,13 +5,17 @@ from collections.abc import Awaitable
 
 from sanic import Blueprint
 
+from app.claims import NO_CLAIM, parse_claim
 from app.closecodes import CloseCode
 from app.connections import Connection
 from app.context import Context, Request
-from app.handlers.places import place_of
+from app.errors import BadInput
+from app.handlers.places import network_of, place_of
 from app.invites import invite_digest
+from app.messages import encode_error
 from app.owners import read_owner
-from app.peers import NO_CLAIM, Device, clean_kind, clean_name, parse_fingerprint
+from app.pace import Pace
+from app.peers import Device, clean_kind, clean_name, parse_fingerprint
 from app.wsprotocol import Upgraded, WebSocket
 
 log = logging.getLogger("peerbook.websocket")
@@ -21,17 +25,29 @@ websocket = Blueprint("websocket")
 
 @websocket.on_request
 async def read_query(request: Request) -> None:
-    """Before the upgrade, the one thing that refuses: a fingerprint that is missing or malformed. The rest is cleaned."""
+    """What refuses before the upgrade: a missing or malformed fingerprint, and asking too often. The rest is cleaned."""
     query = request.args
-    request.ctx.owner = read_owner(query.get("uid"), query.get("email"))
-    request.ctx.device = Device(
+    owner = request.ctx.owner = read_owner(query.get("uid"), query.get("email"))
+    device = request.ctx.device = Device(
         fp=parse_fingerprint(query.get("fp")),
-        claim=NO_CLAIM,
+        claim=_read_claim(request),
         name=clean_name(query.get("name")),
         kind=clean_kind(query.get("kind")),
         place=place_of(request),
         invite=invite_digest(query.get("invite")),
+        network=network_of(request),
     )
+    await request.app.ctx.asking.refuse_hasty(owner, device, "ws")
+
+
+def _read_claim(request: Request) -> str:
+    """The claim in the query. One that is malformed is told of after the upgrade: clients see nothing before that."""
+    request.ctx.problem = None
+    try:
+        return parse_claim(request.args.get("proof"))
+    except BadInput as error:
+        request.ctx.problem = error
+        return NO_CLAIM
 
 
 @websocket.websocket("/ws")
@@ -39,7 +55,12 @@ async def connect(request: Request, upgraded: Upgraded) -> None:
     """Attach the socket to the rules, and let Sanic go: from here on everything is callbacks."""
     context: Context = request.app.ctx
     socket = upgraded.socket
-    connection = Connection(request.ctx.device, request.ctx.owner, socket.send, socket.close)
+    if request.ctx.problem:
+        socket.send(encode_error(request.ctx.problem))
+        socket.close(CloseCode.NOT_PROVED, "not a proof")
+        return
+    pace = Pace(context.settings.message_rate, context.settings.message_burst)
+    connection = Connection(request.ctx.device, request.ctx.owner, socket.send, socket.close, pace)
     context.background.start(_converse(context, connection, socket))
 
 

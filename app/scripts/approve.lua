@@ -16,6 +16,8 @@ if not state and not replaces and redis.call('ZCARD', key('book')) >= given.most
 
 local source = asked and key('request', rid) or key('peer', fp)
 local claim, kind = redis.call('HGET', source, 'claim'), redis.call('HGET', source, 'kind')
+local was = state == 'verified' and peer_field(fp, 'claim')
+if was and strength(claim) < strength(was) then return unchanged('unknown') end
 local created_on = peer_field(replaces or fp, 'created_on') or now
 local fps, rids = {fp}, {rid}
 local text, fold
@@ -33,7 +35,6 @@ elseif given.name.exact then
 else
   text, fold = free_name(given.name, fp)
 end
-local was = state == 'verified' and peer_field(fp, 'claim')
 local what = replaces and 'replaced' or was and was ~= claim and 'proof changed' or 'approved'
 enter_peer(fp, text, fold, kind, claim, created_on)
 happened(what, text)
@@ -41,4 +42,5 @@ if rid then
   drop_request(rid)
   redis.call('HDEL', key('denied'), rid)
 end
+for _, weaker in ipairs(drop_requests_of(fp, claim)) do rids[#rids + 1] = weaker end
 return changed('approved', fps, rids)

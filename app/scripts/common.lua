@@ -5,7 +5,8 @@ local uid = ARGV[1]
 local given = cjson.decode(ARGV[2])
 -- What a user has beside the hash of their own, and beside the hashes of peers and requests.
 local NOUNS = {'version', 'book', 'requests', 'denied', 'online', 'interest', 'activity', 'invites', 'browsers', 'secrets'}
-local now = tonumber(redis.call('TIME')[1])
+local time = redis.call('TIME')
+local now = tonumber(time[1])
 
 local function key(noun, rest)
   if rest then return noun .. ':{' .. uid .. '}:' .. rest end
@@ -35,11 +36,18 @@ local function drop_request(rid)
   redis.call('ZREM', key('requests'), rid)
 end
 
--- Drops every open request of the fingerprint and returns their ids.
-local function drop_requests_of(fp)
+-- The same as strength in claims.py.
+local function strength(claim)
+  if claim == 'none' then return 0 end
+  return claim == 'certificate' and 2 or 1
+end
+
+-- Drops every open request of the fingerprint, or those whose claim is weaker than `claim`, and returns their ids.
+local function drop_requests_of(fp, claim)
   local dropped = {}
   for _, rid in ipairs(open_requests()) do
-    if redis.call('HGET', key('request', rid), 'fp') == fp then
+    local of, by = unpack(redis.call('HMGET', key('request', rid), 'fp', 'claim'))
+    if of == fp and (not claim or strength(by) < strength(claim)) then
       drop_request(rid)
       dropped[#dropped + 1] = rid
     end
@@ -163,6 +171,7 @@ end
 
 -- The peer is in: a new one, or one that changes its claim.
 local function enter_peer(fp, name, fold, kind, claim, created_on)
+  if peer_field(fp, 'claim') ~= claim then redis.call('HDEL', key('peer', fp), 'proved') end
   redis.call('ZADD', key('book'), created_on, fp)
   redis.call('HSET', key('peer', fp), 'name', name, 'fold', fold, 'kind', kind, 'state', 'verified', 'claim', claim,
     'created_on', created_on, 'verified_on', now)
