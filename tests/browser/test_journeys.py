@@ -515,7 +515,7 @@ async def test_demanding_proof_shuts_out_a_device_that_has_none(scene: Scene, pe
     device = await scene.join(person.owner, "laptop")
     await expect(person.row("laptop")).to_contain_text("cannot prove itself")
     await person.press("Demand proof from all")
-    await expect(person.row("laptop")).to_contain_text("you demand proof")
+    await expect(person.row("laptop")).to_contain_text("proof is demanded")
     await device.hear_until(lambda heard: heard.get("code") == 401)
     await expect(person.page.get_by_role("button", name="Let them in again")).to_be_visible()
 
