@@ -4,7 +4,7 @@ import binascii
 import hashlib
 import hmac
 from base64 import b64decode
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -59,17 +59,15 @@ def challenge(origin: str, fp: Fingerprint, nonce: str) -> bytes:
     return _CONTEXT + b"\0".join((origin.encode(), fp.encode(), nonce.encode()))
 
 
-def check_proof(proof: Proof, claims: Collection[str], origin: str, fp: Fingerprint, nonce: str) -> str:
-    """The claim that the proof holds for: that of a certificate, or one of the secrets among `claims`.
+def check_proof(proof: Proof, claim: str, origin: str, fp: Fingerprint, nonce: str) -> str:
+    """The claim that the proof holds for: a certificate's own, or `claim` where that is the secret's.
 
     Raises NotProved, which says the same whatever is wrong.
     """
     if isinstance(proof, SecretProof):
-        shown = claim_of_secret(proof.secret)
-        for claim in claims:
-            if hmac.compare_digest(claim, shown):
-                return claim
-        raise NotProved
+        if not hmac.compare_digest(claim, claim_of_secret(proof.secret)):
+            raise NotProved
+        return claim
     check_certificate(proof, origin, fp, nonce)
     return CERTIFICATE
 

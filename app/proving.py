@@ -28,9 +28,8 @@ class Proving:
             # Its fingerprint was enough to be in; only its owner's own book may learn that it can do more.
             raise BadInput("Name your owner when you connect, to prove yourself.")
         try:
-            claim = check_proof(
-                command.proof, {connection.claim, connection.due or ""}, self._origin, connection.fp, connection.nonce
-            )
+            wanted = connection.due or connection.claim
+            claim = check_proof(command.proof, wanted, self._origin, connection.fp, connection.nonce)
         except NotProved:
             connection.failures += 1
             raise
