@@ -21,9 +21,10 @@ endif
 screens: $(VENV)/dev
 	$(BIN)/python -m pytest -q tests/screens.py
 
-# What a page costs.
+# What a page costs, and a device that nobody wants.
 bench: $(VENV)/dev
 	$(BIN)/python -m bench.pages
+	$(BIN)/python -m bench.dials
 
 check: $(VENV)/dev
 	$(BIN)/ruff check .
