@@ -1,4 +1,4 @@
-"""The clients in the field keep working: what was observed on the wire of real programs (docs/protocol.md, section 6)."""
+"""The clients in the field keep working: what was observed on the wire of real programs (docs/protocol.md, section 7)."""
 
 import asyncio
 import base64
