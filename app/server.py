@@ -10,12 +10,14 @@ import signal
 import socket
 import time
 from collections.abc import Callable
+from typing import Any
 
 import sanic
 import uvloop
 from sanic.config import Config
 
 from app.context import App, Context
+from app.faults import fault
 from app.handlers.account import account
 from app.handlers.assets import assets
 from app.handlers.book import book
@@ -108,9 +110,10 @@ def serve(settings: Settings, store_url: str, listener: socket.socket, ready: Ca
 
 
 async def _serve(settings: Settings, store_url: str, listener: socket.socket, ready: Callable[[], None]) -> None:
-    stop = asyncio.Event()
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    loop.set_exception_handler(_log_fault)
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, stop.set)
     running = await Running.open(settings, store_url, listener)
     ready()
     log.info("event=started port=%d", running.port)
@@ -118,6 +121,12 @@ async def _serve(settings: Settings, store_url: str, listener: socket.socket, re
     log.info("event=stopping")
     await running.close()
     log.info("event=stopped")
+
+
+def _log_fault(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """An exception that no task or callback caught. Asyncio would log all of it."""
+    error = context.get("exception")
+    log.error("event=loop_fault error=%s", fault(error) if error else "unknown")
 
 
 def _configure(settings: Settings) -> Config:
