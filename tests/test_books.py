@@ -156,7 +156,7 @@ async def test_events_that_overtake_each_other_are_followed_in_order_without_a_r
         here.bus.tell({there.process}, Changed(report))
     for device in devices:
         change = await listener.hear()
-        assert (change.fps, change.whole) == ({device.fp}, False)
+        assert (change.fps, change.whole) == (frozenset({device.fp}), False)
     assert {peer.state for peer in book.peers.values()} == {"revoked"}
     assert listener.heard_nothing
 
