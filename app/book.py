@@ -77,7 +77,7 @@ class Update:
 class Change:
     """What one report changed: fingerprints, request ids, the owner's settings, and what peers hear of it.
 
-    `whole`: after a reload.
+    `whole`: after a reload. `lost`: the store does not know this book any more.
     """
 
     fps: frozenset[Fingerprint] = frozenset()
@@ -85,6 +85,7 @@ class Change:
     updates: tuple[Update, ...] = ()
     owner: bool = False
     whole: bool = False
+    lost: bool = False
 
 
 class Door(Enum):

@@ -7,7 +7,7 @@ hold the book. Whoever holds a Book (a socket, an open page) is a listener of it
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from app import invites
@@ -28,6 +28,7 @@ REMOVED_SECONDS = 3600
 _KEEP_SECONDS = 30.0
 _RETRY_SECONDS = 1.0
 _PATIENCE_SECONDS = 0.2
+_LOADS_AT_ONCE = 4  # of those that nobody waits for: others need the store's connections too
 
 Listener = Callable[[Change], None]
 
@@ -72,8 +73,8 @@ class Books:
         self._request_seconds = request_seconds
         self._wait_seconds = wait_seconds
         self._shelves: dict[str, _Shelf] = {}
+        self._loads = asyncio.Semaphore(_LOADS_AT_ONCE)
         bus.hear(Changed, lambda event: self._follow(event.report))
-        bus.after_gap(self.reload_all)
 
     # Holding
 
@@ -87,6 +88,7 @@ class Books:
         try:
             if shelf.book is None:
                 await self._load(shelf, first=True)
+                await self._forget_the_dead_of(shelf)
         finally:
             if shelf.book is None:
                 self.release(uid, listener)
@@ -101,10 +103,52 @@ class Books:
         if not shelf.listeners and shelf.drop is None:
             shelf.drop = asyncio.get_running_loop().call_later(_KEEP_SECONDS, self._begin_drop, shelf)
 
-    def reload_all(self) -> None:
-        """Load every Book anew: events may have been missed."""
+    async def check(self, *, tell: bool = False) -> None:
+        """Read every Book anew whose version is not the store's: events may have been missed.
+
+        `tell`: listeners of the others hear too that theirs is as the store has it. Raises Unreachable.
+        """
+        held = [shelf for shelf in self._shelves.values() if shelf.book]
+        versions = await self.store.versions([shelf.uid for shelf in held])
+        await asyncio.gather(
+            *(self._check(shelf, version, tell) for shelf, version in zip(held, versions, strict=True))
+        )
+
+    async def _check(self, shelf: _Shelf, version: int | None, tell: bool) -> None:
+        if shelf.book is None:
+            return
+        if version is None or version > shelf.book.version or (tell and version < shelf.book.version):
+            async with self._loads:
+                await self._load(shelf, first=False)
+        elif tell:
+            self._notify(shelf, Change(whole=True))
+
+    async def forget_the_dead(self) -> None:
+        """Take everybody offline whose process is no more: it was killed, or lost its store for too long."""
+        named = {
+            place.process for shelf in self._shelves.values() if shelf.book for place in shelf.book.online.values()
+        }
+        dead = named - {self._bus.process} - await self.store.living(named)
+        for shelf in tuple(self._shelves.values()):
+            for process in dead & _processes_in(shelf.book):
+                await self.forget(shelf.uid, process)
+
+    async def _forget_the_dead_of(self, shelf: _Shelf) -> None:
+        """Whoever loads a book is told the truth at once."""
+        others = _processes_in(shelf.book) - {self._bus.process}
+        for process in others - await self.store.living(others):
+            await self.forget(shelf.uid, process)
+
+    async def is_dead(self, process: str) -> bool:
+        """Whether that process is no more."""
+        return not await self.store.living([process])
+
+    def places_here(self) -> Iterator[tuple[str, Fingerprint, str]]:
+        """User, peer and connection of every peer that is online in this process, as the Books have it."""
         for shelf in self._shelves.values():
-            self._background.start(self._reload(shelf))
+            for fp, place in shelf.book.online.items() if shelf.book else ():
+                if place.process == self._bus.process:
+                    yield shelf.uid, fp, place.connection
 
     async def read(self, uid: str) -> Book | None:
         """The Book as it stands in the store, without holding it."""
@@ -292,9 +336,18 @@ class Books:
 
     def _spread(self, answer: Answer) -> str:
         if answer.report:
-            self._bus.tell(answer.report.interested, Changed(answer.report))
+            uid = answer.report.owner.uid
+            self._bus.tell(
+                answer.report.interested,
+                Changed(answer.report),
+                lambda process: self._background.start(self._forget_if_dead(uid, process)),
+            )
             self._follow(answer.report)
         return answer.outcome
+
+    async def _forget_if_dead(self, uid: str, process: str) -> None:
+        if await self.is_dead(process):
+            await self.forget(uid, process)
 
     def _follow(self, report: Report) -> None:
         """Apply a report to the Book if it is held: in order of versions, and after a gap by loading it anew."""
@@ -343,13 +396,13 @@ class Books:
             shelf.pending = []
             try:
                 report = await self.store.load(shelf.uid, self._bus.process)
-                if report is None and shelf.book is not None:
-                    report = _nothing_left(shelf.book)
             finally:
                 pending, shelf.pending = shelf.pending, None
             shelf.ahead.clear()
             self._expect_the_missing(shelf)
             if report is None:
+                if shelf.book is not None:
+                    self._lose(shelf)
                 return
             if shelf.book is None:
                 shelf.book = Book.of(report)
@@ -357,7 +410,11 @@ class Books:
                 self._apply(shelf, shelf.book, report)
         for late in pending:
             self._follow(late)
-        await self._forget_dead_processes(shelf.uid, report)
+
+    def _lose(self, shelf: _Shelf) -> None:
+        """The store came back without this book. Nothing is written from memory, so that nothing revoked rises again."""
+        shelf.book = None
+        self._notify(shelf, Change(lost=True))
 
     async def _reload(self, shelf: _Shelf) -> None:
         while shelf.listeners:
@@ -366,12 +423,6 @@ class Books:
             except Unreachable:
                 await asyncio.sleep(_RETRY_SECONDS)
         shelf.book = None  # nobody needs it now, and whoever comes next must not find it stale
-
-    async def _forget_dead_processes(self, uid: str, report: Report) -> None:
-        """A process that was killed left its peers online; whoever loads the book next says so."""
-        named = {place.process for place in report.online.values() if place} - {self._bus.process}
-        for dead in named - await self.store.living(named):
-            await self.forget(uid, dead)
 
     def _begin_drop(self, shelf: _Shelf) -> None:
         self._background.start(self._drop(shelf))
@@ -388,6 +439,6 @@ class Books:
             self._shelves.pop(shelf.uid, None)
 
 
-def _nothing_left(book: Book) -> Report:
-    """What is left of a book whose user is gone."""
-    return Report(book.owner, 0, frozenset(), {}, {}, {}, {}, whole=True)
+def _processes_in(book: Book | None) -> set[str]:
+    """The processes in which peers of the book are online."""
+    return {place.process for place in book.online.values()} if book else set()

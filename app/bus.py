@@ -5,15 +5,19 @@ delivers each at most once.
 """
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
 from redis.asyncio import Redis
+from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
 
 from app.book import Report
+from app.contact import BEAT, Contact
 from app.errors import Unreachable
 from app.faults import fault
 from app.peers import Fingerprint
@@ -21,7 +25,10 @@ from app.peers import Fingerprint
 log = logging.getLogger("peerbook.bus")
 
 _MOST_WAITING = 10_000
-_LONGEST_PAUSE = 3.0
+_LONGEST_WAIT = 5.0  # seconds in the outbox after which an event is given up
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.1, 1.0
+_PROBE_EVERY = 5  # beats
+_PROBE_WITHIN = 2.5  # seconds
 
 
 class Changed(msgspec.Struct, tag=True, frozen=True):
@@ -39,42 +46,58 @@ class Found(msgspec.Struct, tag=True, frozen=True):
 class Deliver(msgspec.Struct, tag=True, frozen=True):
     """A frame for one connection of the receiving process, and whom to tell if that connection is gone."""
 
+    uid: str
+    target: Fingerprint
     connection: str
     frame: str
-    target: Fingerprint
     sender_process: str
     sender: str
+    number: int
     message_id: str | int | None
 
 
 class Gone(msgspec.Struct, tag=True, frozen=True):
-    """The answer to a Deliver whose connection is no more, or reads too slowly (`slow`)."""
+    """The answer to the Deliver of that number, whose connection is no more, or out of reach for now (`slow`)."""
 
     sender: str
     target: Fingerprint
+    number: int
     message_id: str | int | None
     slow: bool = False
 
 
-Event = Changed | Found | Deliver | Gone
+class Probe(msgspec.Struct, tag=True, frozen=True):
+    """What a process sends to itself, to see that it can still be reached; when it asked."""
+
+    asked: float
+
+
+Event = Changed | Found | Deliver | Gone | Probe
 E = TypeVar("E", bound=msgspec.Struct)
 Sent = Callable[[int | None], None]
 """Called with the number of processes that got an event, None when the store did not answer."""
 
 
-class Bus:
-    """This process's ends of the bus: one writer, one subscription."""
+Renew = Callable[[], Awaitable[None]]
+"""Reads anew what this process knows, after it may have missed events."""
 
-    def __init__(self, process: str, writer: Redis, subscriber: Redis) -> None:
+
+class Bus:
+    """This process's ends of the bus: one writer, one subscription, and a probe that goes all the way round."""
+
+    def __init__(self, process: str, writer: Redis, subscriber: Redis, contact: Contact) -> None:
         self.process = process
         self._writer = writer
         self._subscriber = subscriber
-        self._outbox: list[tuple[str, Event, Sent | None]] = []
+        self._contact = contact
+        self._outbox: list[tuple[float, str, Event, Sent | None]] = []
         self._mail = asyncio.Event()
-        self._hear: dict[type[Any], Callable[[Any], None]] = {}
-        self._after_gap: Callable[[], None] = lambda: None
+        self._hear: dict[type[Any], Callable[[Any], None]] = {Probe: self._heard_itself}
+        self._renew: Renew | None = None
         self._tasks: list[asyncio.Task[None]] = []
+        self._renewing: asyncio.Task[None] | None = None
         self._listening = asyncio.Event()
+        self._asked: float | None = None  # when the probe that is under way was sent
         self._closed = False  # asked by the loops too, since a client that is cleaning up may swallow a cancellation
         self._decoder = msgspec.json.Decoder(Event)
 
@@ -82,53 +105,71 @@ class Bus:
         """Have `hearer` called with each event of that type that reaches this process."""
         self._hear[event] = hearer
 
-    def after_gap(self, reload: Callable[[], None]) -> None:
-        """Have `reload` called whenever events may have been missed."""
-        self._after_gap = reload
+    def after_gap(self, renew: Renew) -> None:
+        """Have `renew` called whenever events may have been missed."""
+        self._renew = renew
 
     async def open(self) -> None:
         """Begin to write and to listen; returns once this process can be reached."""
-        self._tasks = [asyncio.create_task(self._write()), asyncio.create_task(self._listen())]
+        self._tasks = [asyncio.create_task(each()) for each in (self._write, self._listen, self._watch)]
         await self._listening.wait()
 
     async def close(self) -> None:
         """Stop. What waits in the outbox is given up."""
         self._closed = True
-        for task in self._tasks:
+        tasks = [*self._tasks, self._renewing] if self._renewing else self._tasks
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def publish(self, process: str, event: Event, sent: Sent | None = None) -> None:
-        """Send an event to one process, in order; raises Unreachable when too many wait already."""
+        """Send an event to one process, in order; raises Unreachable when the store is lost or too many wait already."""
         if process == self.process:
             self._dispatch(event)
             return
-        if len(self._outbox) >= _MOST_WAITING:
+        if self._contact.lost or len(self._outbox) >= _MOST_WAITING:
             raise Unreachable
-        self._outbox.append((process, event, sent))
-        self._mail.set()
+        self._post(process, event, sent)
 
-    def tell(self, processes: Iterable[str], event: Event) -> None:
-        """Send an event to all of the processes but this one. One that can't be reached reloads later."""
+    def tell(self, processes: Iterable[str], event: Event, unheard: Callable[[str], None]) -> None:
+        """Send an event to all of the processes but this one; `unheard` is called with each that did not listen.
+
+        One that can't be reached for now compares versions later.
+        """
         for process in processes:
             if process != self.process:
                 try:
-                    self.publish(process, event)
+                    self.publish(process, event, partial(self._told, process, unheard))
                 except Unreachable:
                     log.warning("event=bus_full")
+
+    @staticmethod
+    def _told(process: str, unheard: Callable[[str], None], receivers: int | None) -> None:
+        if receivers == 0:
+            unheard(process)
+
+    def _post(self, process: str, event: Event, sent: Sent | None) -> None:
+        self._outbox.append((self._contact.clock(), process, event, sent))
+        self._mail.set()
+
+    # Writing
 
     async def _write(self) -> None:
         while not self._closed:
             await self._mail.wait()
             self._mail.clear()
             batch, self._outbox = self._outbox, []
-            for (_, _, sent), receivers in zip(batch, await self._send(batch), strict=True):
-                if sent:
-                    sent(receivers)
+            oldest = self._contact.clock() - _LONGEST_WAIT
+            late = [sent for posted, _, _, sent in batch if posted < oldest]
+            for sent in late:
+                _say(sent, None)
+            batch = batch[len(late) :]
+            for (*_, sent), receivers in zip(batch, await self._send(batch), strict=True):
+                _say(sent, receivers)
 
-    async def _send(self, batch: list[tuple[str, Event, Sent | None]]) -> list[int | None]:
+    async def _send(self, batch: list[tuple[float, str, Event, Sent | None]]) -> list[int | None]:
         pipeline = self._writer.pipeline(transaction=False)
-        for process, event, _ in batch:
+        for _, process, event, _ in batch:
             pipeline.publish(f"process:{process}", msgspec.json.encode(event))
         try:
             return list(await pipeline.execute())
@@ -136,19 +177,23 @@ class Bus:
             log.warning("event=bus_write_failed error=%s", type(error).__name__)
             return [None] * len(batch)
 
+    # Listening
+
     async def _listen(self) -> None:
-        pause = 0.1
+        """Keep one subscription, for ever: one that ends or stays silent is built anew."""
+        pause = _SHORTEST_PAUSE
         while not self._closed:
             try:
                 async with self._subscriber.pubsub(ignore_subscribe_messages=False) as pubsub:
                     await pubsub.subscribe(f"process:{self.process}")
-                    async for message in pubsub.listen():
+                    async for message in self._messages(pubsub):
                         if message["type"] == "subscribe":
-                            pause = 0.1
+                            pause = _SHORTEST_PAUSE
                             self._listening.set()
-                            self._after_gap()
+                            self._ask()
+                            self._start_renewing()
                         elif message["type"] == "message":
-                            self._dispatch(self._decoder.decode(message["data"]))
+                            self._take(message["data"])
             except (RedisError, OSError, TimeoutError) as error:
                 if (task := asyncio.current_task()) and task.cancelling():
                     raise  # the client's clean-up failed while we were told to stop
@@ -156,8 +201,83 @@ class Bus:
             await asyncio.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
 
+    async def _messages(self, pubsub: PubSub) -> AsyncIterator[dict[str, Any]]:
+        """What comes; raises TimeoutError once a probe has not come back in time."""
+        while True:
+            message = await pubsub.get_message(timeout=BEAT)
+            if message:
+                yield message
+            elif self._probe_is_late():
+                raise TimeoutError
+
+    def _take(self, data: str) -> None:
+        event = self._decoder.decode(data)
+        if self._contact.trusted or isinstance(event, Probe):
+            self._dispatch(event)
+        elif isinstance(event, Deliver):
+            # It may have waited for as long as we stood still. What else is missed will be read anew.
+            self._dispatch_refusal(event)
+
+    def _dispatch_refusal(self, event: Deliver) -> None:
+        with contextlib.suppress(Unreachable):
+            self.publish(event.sender_process, refusal(event, slow=True))
+
     def _dispatch(self, event: Event) -> None:
         try:
             self._hear[type(event)](event)
         except Exception as error:  # one event that fails must not end the subscription for all
             log.error("event=bus_event_failed type=%s error=%s", type(event).__name__, fault(error))
+
+    # Watching
+
+    async def _watch(self) -> None:
+        """Send a probe every 5 s, and every second while the store is lost."""
+        beats = 0
+        while not self._closed:
+            await asyncio.sleep(BEAT)
+            beats += 1
+            self._contact.beat()
+            if self._probe_is_late() and not self._contact.lost:
+                log.warning("event=store_lost")
+                self._contact.lost = True
+            if beats % _PROBE_EVERY == 0 or self._contact.lost or not self._contact.trusted:
+                self._ask()
+
+    def _ask(self) -> None:
+        now = self._contact.clock()
+        if self._asked is None:
+            self._asked = now
+        self._post(self.process, Probe(now), None)
+
+    def _probe_is_late(self) -> bool:
+        return self._asked is not None and self._contact.clock() - self._asked > _PROBE_WITHIN
+
+    def _heard_itself(self, probe: Probe) -> None:
+        was_lost, self._asked = self._contact.lost, None
+        if self._contact.heard(probe.asked):
+            self._start_renewing(probe.asked)
+        elif was_lost:
+            log.warning("event=store_found")
+            self._start_renewing()
+
+    def _start_renewing(self, asked: float | None = None) -> None:
+        """Read anew what may be out of date; once at a time, and what comes meanwhile begins it again."""
+        if self._renewing:
+            self._renewing.cancel()
+        self._renewing = asyncio.create_task(self._renew_all(asked))
+
+    async def _renew_all(self, asked: float | None) -> None:
+        if self._renew:
+            await self._renew()
+        if asked is not None:
+            self._contact.renewed(asked)
+
+
+def refusal(event: Deliver, *, slow: bool) -> Gone:
+    """The answer to a Deliver that was not delivered."""
+    return Gone(event.sender, event.target, event.number, event.message_id, slow)
+
+
+def _say(sent: Sent | None, receivers: int | None) -> None:
+    if sent:
+        sent(receivers)

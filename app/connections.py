@@ -148,6 +148,10 @@ class Connections:
         del self._unnamed[connection.fp]
         return True
 
+    def all_unnamed(self) -> list[Connection]:
+        """All that wait so."""
+        return [connection for waiting in self._unnamed.values() for connection in waiting]
+
     def unnamed(self, fp: Fingerprint) -> tuple[Connection, ...]:
         """Those that wait for that fingerprint to be verified anywhere."""
         return tuple(self._unnamed.get(fp, ()))

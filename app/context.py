@@ -6,6 +6,8 @@ from types import SimpleNamespace
 
 import sanic
 from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from sanic.config import Config
 
 from app.absences import Absences
@@ -16,6 +18,7 @@ from app.books import Books
 from app.bus import Bus
 from app.closecodes import CloseCode
 from app.connections import Connections
+from app.contact import Contact
 from app.limits import Limits
 from app.mailer import Mailer
 from app.notices import Notices
@@ -30,7 +33,8 @@ from app.streams import Streams
 from app.wsprotocol import Pinger
 
 _STORE_CONNECTIONS = 5  # with the bus's two, 7 a process: small hosted stores allow 20, and a deploy overlaps two
-_STORE_SECONDS = 5.0
+_STORE_SECONDS = 3.0
+_BUS_SECONDS = 2.0
 _CLOSE_SECONDS = 1.5
 _MAIL_SECONDS = 5.0
 
@@ -43,13 +47,14 @@ class Context:
         self.process = secrets.token_hex(6)
         self.draining = False
         commands = _connect(settings, store_url, _STORE_CONNECTIONS)
-        writer = _connect(settings, store_url, 1)
-        subscriber = _connect(settings, store_url, 1, patient=True)
+        writer = _connect(settings, store_url, 1, seconds=_BUS_SECONDS)
+        subscriber = _connect(settings, store_url, 1, seconds=_BUS_SECONDS)
         self._clients = (commands, writer, subscriber)
         self.background = Background()
         self.pinger = Pinger()
-        self.store = Store(commands)
-        self.bus = Bus(self.process, writer, subscriber)
+        self.contact = Contact()
+        self.store = Store(commands, self.contact)
+        self.bus = Bus(self.process, writer, subscriber, self.contact)
         self.limits = Limits(
             self.store,
             secret=settings.secret_keys[0],
@@ -94,7 +99,15 @@ class Context:
             require_proof=settings.require_proof,
         )
         self.proving = Proving(self.books, self.presence, self.notices, settings.base_url)
-        self.signaling = Signaling(self.books, self.bus, self.connections, self.proving, list(settings.ice_servers))
+        self.signaling = Signaling(
+            self.books,
+            self.bus,
+            self.contact,
+            self.connections,
+            self.proving,
+            self.background,
+            list(settings.ice_servers),
+        )
         self.assets = Assets()
         self.pages = Pages(settings, self.assets)
         self.streams = Streams()
@@ -126,8 +139,11 @@ class Context:
             await client.aclose(close_connection_pool=True)
 
 
-def _connect(settings: Settings, url: str, most: int, *, patient: bool = False) -> Redis:
-    """A client of the store with at most so many connections; a `patient` one waits for its answer as long as it takes."""
+def _connect(settings: Settings, url: str, most: int, *, seconds: float = _STORE_SECONDS) -> Redis:
+    """A client of the store with at most so many connections, which waits so long for one of them and for each answer.
+
+    It does nothing a second time by itself: what may be repeated, the store repeats.
+    """
     tls = {}
     if url.startswith("rediss:"):
         tls = {
@@ -138,10 +154,10 @@ def _connect(settings: Settings, url: str, most: int, *, patient: bool = False) 
         url,
         decode_responses=True,
         max_connections=most,
-        timeout=_STORE_SECONDS,
-        socket_connect_timeout=_STORE_SECONDS,
-        socket_timeout=None if patient else _STORE_SECONDS,
-        health_check_interval=0 if patient else 25,
+        timeout=seconds,
+        socket_connect_timeout=seconds,
+        socket_timeout=seconds,
+        retry=Retry(NoBackoff(), 0),
         **tls,
     )
     return Redis(connection_pool=pool)

@@ -18,6 +18,7 @@ from app.claims import CERTIFICATE, is_secret, proof_by
 from app.closecodes import CloseCode
 from app.connections import Connection, Connections, Stage
 from app.errors import TooMany, Unreachable
+from app.faults import fault
 from app.messages import (
     encode_error,
     encode_peers,
@@ -28,6 +29,7 @@ from app.messages import (
 )
 from app.notices import Notices
 from app.owners import OwnerName, Uid
+from app.peers import Fingerprint
 
 log = logging.getLogger("peerbook.presence")
 
@@ -36,6 +38,7 @@ PROOF_SECONDS = 20.0
 """How long a connection has to prove itself."""
 
 _REFRESH_SECONDS = 10.0
+_RETRY_SECONDS = 0.5
 
 _WAITING = "Waiting for the owner to approve this device."
 _UNPROVED = "The owner of this book demands that devices prove themselves."
@@ -68,7 +71,9 @@ class Presence:
         self._require_proof = require_proof
         self.proof_timeout = PROOF_SECONDS
         self._lease: asyncio.Task[None] | None = None
+        self._unsaid: set[tuple[str, Fingerprint, str]] = set()
         bus.hear(Found, self._found)
+        bus.after_gap(self._renew)
 
     async def open(self) -> None:
         """Take the lease that says this process is alive."""
@@ -85,6 +90,9 @@ class Presence:
     async def arrive(self, connection: Connection) -> None:
         """Find the connection's book and let it in, or have it wait for its owner."""
         self._connections.add(connection)
+        await self._find_book(connection)
+
+    async def _find_book(self, connection: Connection) -> None:
         try:
             if connection.owner is None:
                 await self._arrive_unnamed(connection)
@@ -104,13 +112,43 @@ class Presence:
         self._stop_timer(connection)
         book = connection.book
         self._let_go(connection)
-        if self._connections.stop_unnamed(connection):
-            await self._books.store.stop_waiting_for(connection.fp, self._process)
         log.info("event=left peer=%s", connection.fp[:8])
         if book and was is Stage.IN:
-            await self._books.leave(book.uid, connection.fp, connection.id)
+            await self._say_left(book.uid, connection.fp, connection.id)
+        if self._connections.stop_unnamed(connection):
+            await self._books.store.stop_waiting_for(connection.fp, self._process)
         elif book and connection.device.rid in book.requests:
             await self._books.unwait(book.uid, connection.device, connection.id)
+
+    async def _say_left(self, uid: str, fp: Fingerprint, connection: str) -> None:
+        """Tell the store that it left; where that fails it is told again later, so that nobody is online for ever."""
+        self._unsaid.add((uid, fp, connection))
+        await self._books.leave(uid, fp, connection)
+        self._unsaid.discard((uid, fp, connection))
+
+    # Keeping the truth
+
+    async def _renew(self) -> None:
+        """Events may have been missed: read what changed, tell every local peer how things stand, go on until it is done."""
+        while True:
+            try:
+                return await self._refresh(tell=True)
+            except Unreachable:
+                await asyncio.sleep(_RETRY_SECONDS)
+
+    async def _refresh(self, *, tell: bool = False) -> None:
+        """Compare what this process holds with the store, and say what could not be said before. Raises Unreachable."""
+        await self._books.store.keep_lease(self._process, LEASE_SECONDS)
+        await self._books.check(tell=tell)
+        await self._books.forget_the_dead()
+        ghosts = {place for place in self._books.places_here() if self._connections.get(place[2]) is None}
+        for uid, fp, name in ghosts | self._unsaid:
+            await self._say_left(uid, fp, name)
+        for connection in self._connections.all_unnamed():
+            await self._look_again(connection, self._wait_for(connection))
+
+    def _wait_for(self, connection: Connection) -> Awaitable[set[str]]:
+        return self._books.store.wait_for(connection.fp, self._process, self._wait_timeout)
 
     # Arriving
 
@@ -148,7 +186,7 @@ class Presence:
         await self._asking.count(connection.device, "ws")
         self._connections.wait_unnamed(connection)
         self._wait(connection, None)
-        await self._look_again(connection, self._books.store.wait_for(connection.fp, self._process, self._wait_timeout))
+        await self._look_again(connection, self._wait_for(connection))
 
     async def _arrive_invited(self, connection: Connection, invite: str) -> bool:
         uid = await self._books.store.uid_of_invite(invite)
@@ -325,6 +363,8 @@ class Presence:
 
     def _hear(self, connection: Connection, change: Change) -> None:
         """Its Book changed."""
+        if change.lost:
+            return self._background.start(self._arrive_again(connection))
         if connection.stage is Stage.IN:
             for update in change.updates:
                 if update.fp != connection.fp or update.renamed:
@@ -333,6 +373,15 @@ class Presence:
                 connection.send(encode_peers(connection.book.uid, connection.book.listed(), connection.book.online))
         if change.owner or connection.fp in change.fps or connection.device.rid in change.rids:
             self._settle(connection)
+
+    async def _arrive_again(self, connection: Connection) -> None:
+        """The store came back without its book: it has to ask like everybody else."""
+        self._let_go(connection)
+        if connection.ended:
+            return
+        self._stop_timer(connection)
+        connection.stage, connection.due = Stage.ARRIVING, None
+        await self._find_book(connection)
 
     def _settle(self, connection: Connection) -> None:
         """Do what the Book says of this connection: let it in, ask it for proof, shut it out, or nothing."""
@@ -391,9 +440,11 @@ class Presence:
         while True:
             await asyncio.sleep(_REFRESH_SECONDS)
             try:
-                await self._books.store.keep_lease(self._process, LEASE_SECONDS)
+                await self._refresh()
             except Unreachable:
                 continue  # the next turn tries again; the lease outlives two that fail
+            except Exception as error:  # the lease must be kept whatever happens to one book
+                log.error("event=refresh_failed error=%s", fault(error))
 
 
 @lru_cache(maxsize=64)

@@ -3,16 +3,19 @@
 Between two sockets of one process a message takes no step to the store; across processes it takes one PUBLISH.
 """
 
-import time
-from collections.abc import Awaitable, Callable
+import contextlib
+import itertools
+from collections.abc import Awaitable
 from functools import partial
 from typing import Any
 
+from app.background import Background
 from app.book import Place
 from app.books import Books
-from app.bus import Bus, Deliver, Gone
+from app.bus import Bus, Deliver, Gone, refusal
 from app.closecodes import CloseCode
 from app.connections import Connection, Connections
+from app.contact import Contact
 from app.errors import NotIn, Offline, PeerbookError, TooMany, UnknownTarget, Unreachable
 from app.messages import (
     BadMessage,
@@ -42,14 +45,18 @@ class Signaling:
         self,
         books: Books,
         bus: Bus,
+        contact: Contact,
         connections: Connections,
         proving: Proving,
+        background: Background,
         ice_servers: list[dict[str, Any]],
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._books = books
+        self._background = background
         self._proving = proving
-        self._clock = clock
+        self._contact = contact
+        self._under_way: dict[int, PeerbookError | None] = {}
+        self._numbers = itertools.count(1)
         self._bus = bus
         self._connections = connections
         self._ice_servers = ice_servers
@@ -58,7 +65,7 @@ class Signaling:
 
     def receive(self, connection: Connection, frame: bytes) -> Awaitable[None] | None:
         """Serve one message. What needs the store is returned to be awaited; the next message waits for it."""
-        taken = connection.pace.takes(self._clock())
+        taken = connection.pace.takes(self._contact.clock())
         if connection.pace.flooding:
             connection.end(CloseCode.FLOODING, "too many messages")
             return None
@@ -112,6 +119,8 @@ class Signaling:
     def _forward(self, source: Connection, signal: Signal, message_id: MessageId | None) -> None:
         assert source.peer is not None
         place = self.route(source, signal.target)
+        if not self._contact.trusted:
+            raise Unreachable  # who may reach whom could have changed meanwhile
         frame = encode_signal(source.peer, signal)
         if place.process == self._bus.process:
             target = self._connections.get(place.connection)
@@ -121,31 +130,68 @@ class Signaling:
                 raise Unreachable
             _acknowledge(source, message_id)
         else:
-            event = Deliver(place.connection, frame.decode(), signal.target, self._bus.process, source.id, message_id)
-            self._bus.publish(place.process, event, partial(self._handed_over, source, message_id))
+            self._send_across(source, signal.target, place, frame, message_id)
 
-    @staticmethod
-    def _handed_over(source: Connection, message_id: MessageId | None, receivers: int | None) -> None:
-        """The store said how many processes got it: one, or the target's process is out of reach."""
-        if receivers:
-            _acknowledge(source, message_id)
+    # Across processes
+
+    def _send_across(
+        self, source: Connection, target: Fingerprint, place: Place, frame: bytes, message_id: MessageId | None
+    ) -> None:
+        assert source.book is not None
+        number = next(self._numbers)
+        event = Deliver(
+            uid=source.book.uid,
+            target=target,
+            connection=place.connection,
+            frame=frame.decode(),
+            sender_process=self._bus.process,
+            sender=source.id,
+            number=number,
+            message_id=message_id,
+        )
+        self._bus.publish(place.process, event, partial(self._handed_over, source, event, place.process))
+        self._under_way[number] = None
+
+    def _handed_over(self, source: Connection, event: Deliver, process: str, receivers: int | None) -> None:
+        """The store said how many processes got it: one, or none; None where the store itself is out of reach."""
+        refusal = self._under_way.pop(event.number, None)  # it may have come before the store's own answer
+        if refusal is None and receivers:
+            _acknowledge(source, event.message_id)
+        elif receivers == 0:
+            self._background.start(self._miss(source, event, process))
         else:
-            source.send(encode_error(Unreachable(), message_id))
+            source.send(encode_error(refusal or Unreachable(), event.message_id))
+
+    async def _miss(self, source: Connection, event: Deliver, process: str) -> None:
+        """Nobody listens there: that process is no more, or builds its subscription anew just now."""
+        error: PeerbookError = Unreachable()
+        with contextlib.suppress(Unreachable):
+            if await self._books.is_dead(process):
+                await self._books.forget(event.uid, process)
+                error = _absent(source, event.target)
+        source.send(encode_error(error, event.message_id))
 
     def _deliver(self, event: Deliver) -> None:
         """Another process forwards to a connection that it takes to be here."""
         target = self._connections.get(event.connection)
         if target is None or target.ended:
-            self._bus.publish(event.sender_process, Gone(event.sender, event.target, event.message_id))
+            self._bus.publish(event.sender_process, refusal(event, slow=False))
+            if target is None:
+                self._background.start(self._books.leave(event.uid, event.target, event.connection))
         elif not target.deliver(event.frame.encode()):
-            slow = Gone(event.sender, event.target, event.message_id, slow=True)
-            self._bus.publish(event.sender_process, slow)
+            self._bus.publish(event.sender_process, refusal(event, slow=True))
 
     def _gone(self, event: Gone) -> None:
         source = self._connections.get(event.sender)
-        if source:
-            error = Unreachable() if event.slow else _absent(source, event.target)
+        if source is None:
+            return
+        error = Unreachable() if event.slow else _absent(source, event.target)
+        if event.number in self._under_way:
+            self._under_way[event.number] = error
+        else:
             source.send(encode_error(error, event.message_id))
+
+    # What takes a while
 
     async def _prove(self, connection: Connection, command: Prove, message_id: MessageId | None) -> None:
         await self._answer(connection, self._proving.prove(connection, command), message_id)

@@ -24,23 +24,28 @@ and on a cluster alike. Times are the store's own (TIME, EX), so clocks of sever
 """
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import msgspec
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
+from redis.exceptions import ConnectionError as BrokenError
 from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import TimeoutError as SilentError
 
 from app.addresses import Address
 from app.book import Happening, Owner, Place, Report
+from app.contact import Contact
 from app.errors import Unreachable
 from app.peers import Fingerprint, Peer, Request, fold_name
 
 _SCRIPTS = Path(__file__).parent / "scripts"
 _SECRETS_SECONDS = 366 * 86400
+_AT_ONCE = 1000  # keys of one command
 _STEM = 58  # characters of a 64-character name that leave place for " 2", " 3", …
 
 
@@ -55,8 +60,9 @@ class Answer:
 class Store:
     """The commands of this program, on one Redis client that decodes its answers."""
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Redis, contact: Contact) -> None:
         self.redis = redis
+        self._contact = contact
         self._scripts = {path.stem: path.read_text() for path in _SCRIPTS.glob("*.lua")}
         common = self._scripts.pop("common")
         self._scripts = {name: common + text for name, text in self._scripts.items()}
@@ -69,7 +75,7 @@ class Store:
 
     async def ping(self) -> None:
         """Raises Unreachable unless the store answers."""
-        await self._answer(self.redis.ping())
+        await self._again(self.redis.ping)
 
     # Books
 
@@ -81,18 +87,27 @@ class Store:
     async def run(self, script: str, uid: str, given: Mapping[str, Any]) -> Answer:
         """One atomic script on one user's keys."""
         arguments = (f"user:{{{uid}}}", uid, msgspec.json.encode(given).decode())
+        ask = self._again if script == "load" else self._once  # an act that may be done already is never done again
         try:
-            raw = await self._answer(self.redis.evalsha(self._shas[script], 1, *arguments))
+            raw = await ask(lambda: self.redis.evalsha(self._shas[script], 1, *arguments))
         except NoScriptError:  # the store restarted without its script cache
             await self.open()
-            raw = await self._answer(self.redis.evalsha(self._shas[script], 1, *arguments))
+            raw = await ask(lambda: self.redis.evalsha(self._shas[script], 1, *arguments))
         return _read_answer(uid, raw)
+
+    async def versions(self, uids: Sequence[str]) -> list[int | None]:
+        """The versions of those books, None for one that is not there. One round trip for a thousand."""
+        found: list[int | None] = []
+        for start in range(0, len(uids), _AT_ONCE):
+            keys = [f"version:{{{uid}}}" for uid in uids[start : start + _AT_ONCE]]
+            found += [int(each) if each else None for each in await self._again(partial(self.redis.mget, keys))]
+        return found
 
     # Users
 
     async def uid_of(self, address: Address) -> str | None:
         """The user with that address."""
-        uid: str | None = await self._answer(self.redis.get(_uid_key(address)))
+        uid: str | None = await self._again(lambda: self.redis.get(_uid_key(address)))
         return uid
 
     async def enroll(self, address: Address, candidate: str, seconds: int) -> str:
@@ -140,14 +155,14 @@ class Store:
 
     async def uid_of_invite(self, digest: str) -> str | None:
         """The uid whose book may know that invite."""
-        uid: str | None = await self._answer(self.redis.get(f"invite:{digest}"))
+        uid: str | None = await self._again(lambda: self.redis.get(f"invite:{digest}"))
         return uid
 
     # The index from fingerprints to books, and who waits to be found in it
 
     async def books_of(self, fp: Fingerprint) -> set[str]:
         """The uids whose books may have the fingerprint verified; the books themselves are the truth."""
-        return set(await self._answer(self.redis.smembers(f"books:{fp}")))
+        return set(await self._again(lambda: self.redis.smembers(f"books:{fp}")))
 
     async def index(self, fp: Fingerprint, uid: str) -> set[str]:
         """Enter the fingerprint as verified in that book; returns the processes where someone waits for that."""
@@ -159,7 +174,7 @@ class Store:
 
     async def unindex(self, fp: Fingerprint, uid: str) -> None:
         """The fingerprint is not verified in that book any more."""
-        await self._answer(self.redis.srem(f"books:{fp}", uid))
+        await self._again(lambda: self.redis.srem(f"books:{fp}", uid))
 
     async def wait_for(self, fp: Fingerprint, process: str, seconds: int) -> set[str]:
         """Wait for any book to have the fingerprint; returns those that may have it by now.
@@ -240,7 +255,7 @@ class Store:
 
     async def keep_lease(self, process: str, seconds: int) -> None:
         """This process lives for that long from now on."""
-        await self._answer(self.redis.set(f"process:{process}", "1", ex=seconds))
+        await self._again(lambda: self.redis.set(f"process:{process}", "1", ex=seconds))
 
     async def end_lease(self, process: str) -> None:
         """This process is no more."""
@@ -251,12 +266,12 @@ class Store:
         names = list(processes)
         if not names:
             return set()
-        leases = await self._answer(self.redis.mget([f"process:{name}" for name in names]))
+        leases = await self._again(lambda: self.redis.mget([f"process:{name}" for name in names]))
         return {name for name, lease in zip(names, leases, strict=True) if lease}
 
     async def lose_interest(self, uid: str, process: str) -> None:
         """The process holds that book no more."""
-        await self._answer(self.redis.srem(f"interest:{{{uid}}}", process))
+        await self._again(lambda: self.redis.srem(f"interest:{{{uid}}}", process))
 
     # Limits
 
@@ -273,13 +288,35 @@ class Store:
         _, count, left = await self._answer(pipeline.execute())
         return int(count), max(1, int(left))
 
+    async def _once(self, command: Callable[[], Any]) -> Any:
+        return await self._answer(command())
+
+    async def _again(self, command: Callable[[], Any]) -> Any:
+        """The answer to a command that may be done twice: once more where the connection broke."""
+        try:
+            return await self._answer(command())
+        except Unreachable as error:
+            if not isinstance(error.__cause__, BrokenError):
+                raise
+            return await self._answer(command())
+
     async def _answer(self, command: Any) -> Any:
-        """The answer to a command, whose type redis-py leaves open between its sync and its async client."""
+        """The answer to a command, whose type redis-py leaves open between its sync and its async client.
+
+        Raises Unreachable, at once while the store is known to be lost.
+        """
+        if self._contact.lost:
+            if hasattr(command, "close"):
+                command.close()
+            raise Unreachable
         try:
             return await command
         except NoScriptError:
             raise
-        except (RedisError, OSError, TimeoutError) as error:
+        except (SilentError, TimeoutError) as error:
+            self._contact.lost = True  # until the bus hears of it again
+            raise Unreachable from error
+        except (RedisError, OSError) as error:
             raise Unreachable from error
 
 

@@ -9,6 +9,7 @@ import pytest
 from redis.asyncio import Redis
 
 from app import books as books_module
+from app import presence as presence_module
 from app.addresses import Address
 from app.book import Book, Report
 from app.bus import Changed, Found
@@ -122,8 +123,7 @@ async def test_a_lost_event_of_a_book_that_waits_for_its_next_listener_is_not_fo
     await held(process, uid, listener)
     process.books.release(uid, listener)
     await rename_unseen(process, uid, device.fp, "lost")
-    process.books.reload_all()
-    await eventually(lambda: not process.background._tasks)
+    await process.books.check()
     assert (await held(process, uid, listener)).peers[device.fp].name == "lost"
 
 
@@ -136,7 +136,7 @@ async def test_an_event_that_comes_twice_or_too_late_changes_nothing(open_proces
     book = await held(there, uid, listener)
     await here.books.rename(uid, device.fp, "new")
     await listener.hear()
-    here.bus.tell({there.process}, Changed(old))
+    here.bus.tell({there.process}, Changed(old), lambda process: None)
     await here.books.rename(uid, device.fp, "newer")
     await listener.hear()
     assert book.peers[device.fp].name == "newer"
@@ -153,7 +153,7 @@ async def test_events_that_overtake_each_other_are_followed_in_order_without_a_r
     reports = [(await here.store.run("revoke", uid, {"fp": device.fp})).report for device in devices]
     for report in reversed(reports):
         assert report
-        here.bus.tell({there.process}, Changed(report))
+        here.bus.tell({there.process}, Changed(report), lambda process: None)
     for device in devices:
         change = await listener.hear()
         assert (change.fps, change.whole) == (frozenset({device.fp}), False)
@@ -168,7 +168,7 @@ async def test_events_of_a_book_that_nobody_holds_are_ignored(open_process: Open
     await verified(here, other)
     report = await here.store.load(other)
     assert report
-    here.bus.tell({there.process}, Changed(report))
+    here.bus.tell({there.process}, Changed(report), lambda process: None)
     device = await verified(here, uid)
     assert await listener.hear(lambda change: device.fp in change.fps)
     assert set((await held(there, uid, listener)).peers) == {device.fp}
@@ -218,33 +218,34 @@ async def test_two_processes_that_act_at_once_end_with_the_same_book(open_proces
     assert books[0].peers == books[1].peers == truth.peers
 
 
-async def test_when_the_user_is_gone_the_book_is_empty(process: Context, uid: str, redis: Redis) -> None:
-    device, listener = await verified(process, uid), Listener()
-    book = await held(process, uid, listener)
+async def test_a_book_that_the_store_has_lost_is_told_to_be_lost(process: Context, uid: str, redis: Redis) -> None:
+    await verified(process, uid)
+    listener = Listener()
+    await held(process, uid, listener)
     await redis.flushdb()
-    process.books.reload_all()
-    change = await listener.hear(lambda change: change.whole)
-    assert change.fps == {device.fp}
-    assert (book.peers, book.online, book.requests) == ({}, {}, {})
+    await process.books.check()
+    assert (await listener.hear()).lost
+    assert await process.books.hold(uid, listener) is None
 
 
 async def test_a_store_that_refuses_is_asked_again(
     process: Context, uid: str, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(books_module, "_RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(presence_module, "_RETRY_SECONDS", 0.01)
     device, listener = await verified(process, uid), Listener()
     book = await held(process, uid, listener)
     await rename_unseen(process, uid, device.fp, "lost")
     await redis.config_resetstat()
     await redis.config_set("maxmemory", 1)
+    renewing = asyncio.create_task(process.presence._renew())
     try:
-        process.books.reload_all()
         async with asyncio.timeout(SECONDS):
             while "errorstat_OOM" not in await redis.info("errorstats"):
                 pass
         assert book.peers[device.fp].name == "laptop"
     finally:
         await redis.config_set("maxmemory", 0)
+    await asyncio.wait_for(renewing, SECONDS)
     await listener.hear(lambda change: change.whole)
     assert book.peers[device.fp].name == "lost"
 

@@ -344,7 +344,7 @@ async def test_a_process_that_does_not_listen_is_out_of_reach(process: Context, 
     await process.store.keep_lease("deaf", 30)
     given = {"fp": phone.fp, "claim": phone.claim, "process": "deaf", "connection": "c1", "named": True}
     await process.store.run("admit", uid, given)
-    process.books.reload_all()
+    await process.books.check()
     book = laptop.connection.book
     assert book
     await eventually(lambda: phone.fp in book.online)
@@ -357,20 +357,20 @@ async def test_when_too_much_waits_for_the_bus_the_sender_is_told(pair: Pair, mo
 
 
 async def test_a_target_that_left_the_book_meanwhile_is_unknown(pair: Pair) -> None:
-    pair.there.bus.publish(pair.here.process, Gone(pair.laptop.connection.id, fingerprint(), 5))
+    pair.there.bus.publish(pair.here.process, Gone(pair.laptop.connection.id, fingerprint(), 0, 5))
     assert await pair.laptop.hear() == {"code": 404, "text": UnknownTarget.text, "id": 5}
 
 
 async def test_a_sender_that_has_no_book_any_more_hears_nothing_of_the_target(pair: Pair) -> None:
     thief = await Socket(pair.here, a_device("thief"), None).arrive()
     assert code_of(await thief.hear()) == 401
-    pair.there.bus.publish(pair.here.process, Gone(thief.connection.id, pair.phone.fp, 5))
+    pair.there.bus.publish(pair.here.process, Gone(thief.connection.id, pair.phone.fp, 0, 5))
     assert code_of(await thief.hear()) == 404
 
 
 async def test_news_for_a_sender_that_left_is_dropped(pair: Pair) -> None:
-    pair.there.bus.publish(pair.here.process, Gone("nobody", pair.phone.fp, 5))
-    pair.there.bus.publish(pair.here.process, Gone(pair.laptop.connection.id, pair.phone.fp, 6))
+    pair.there.bus.publish(pair.here.process, Gone("nobody", pair.phone.fp, 0, 5))
+    pair.there.bus.publish(pair.here.process, Gone(pair.laptop.connection.id, pair.phone.fp, 0, 6))
     assert (await pair.laptop.hear())["id"] == 6
 
 
@@ -400,7 +400,8 @@ async def test_a_message_for_a_peer_that_is_being_let_in_comes_after_its_welcome
 async def test_a_frame_arrives_as_the_bytes_that_left(pair: Pair) -> None:
     text = "\u0000\u2028\U0001f600é"
     frame = json.dumps({"source_fp": pair.laptop.fp, "offer": text})
-    event = Deliver(pair.phone.connection.id, frame, pair.phone.fp, pair.here.process, pair.laptop.connection.id, None)
+    here, there = pair.laptop.connection, pair.phone.connection
+    event = Deliver(pair.uid, pair.phone.fp, there.id, frame, pair.here.process, here.id, 0, None)
     pair.here.bus.publish(pair.there.process, event)
     assert (await pair.phone.hear())["offer"] == text
 

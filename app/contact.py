@@ -1,0 +1,63 @@
+"""Contact: whether the store answers this process, and until when what the process knows may be trusted.
+
+A process that hears nothing of the store hears of no revocation either. So after a while it relays nothing, and after
+it stood still (a suspended machine, a stopped process) nothing until it has read all of its Books anew.
+"""
+
+import time
+from collections.abc import Callable
+
+LONGEST_SILENCE = 30.0
+"""Seconds without a sign of the store after which nothing is relayed."""
+
+STANDSTILL = 5.0
+"""Seconds that the process may stand still before it trusts nothing that it knew or that waits in its buffers."""
+
+BEAT = 1.0
+"""Seconds between two beats."""
+
+
+class Contact:
+    """The contact of one process with the store. Times are of a steady clock."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock = clock
+        self.lost = False
+        self._heard = clock()
+        self._distrusted_at: float | None = None
+        self._trusted_until = clock() + LONGEST_SILENCE
+        self._next_beat = clock() + BEAT
+
+    @property
+    def trusted(self) -> bool:
+        """Whether the Books in memory may be acted on now. Asked for every message, so it is one comparison."""
+        return self.clock() <= self._trusted_until
+
+    def beat(self) -> None:
+        """To be called every second; one that comes late shows that the process stood still."""
+        now = self.clock()
+        if now - self._next_beat > STANDSTILL:
+            self._distrusted_at = now
+        self._next_beat = now + BEAT
+        self._trust()
+
+    def heard(self, asked: float) -> bool:
+        """The store answered a question of that time. True where all that is known must be read anew first."""
+        self.lost = False
+        self._heard = max(self._heard, asked)
+        if self._distrusted_at is not None:
+            return asked >= self._distrusted_at
+        self._trust()
+        return False
+
+    def renewed(self, asked: float) -> None:
+        """All that is known was read anew after a question of that time."""
+        if self._distrusted_at is not None and asked >= self._distrusted_at:
+            self._distrusted_at = None
+            self._trust()
+
+    def _trust(self) -> None:
+        if self._distrusted_at is not None:
+            self._trusted_until = 0.0
+        else:
+            self._trusted_until = min(self._heard + LONGEST_SILENCE, self._next_beat + STANDSTILL)
