@@ -128,6 +128,5 @@ def _configure(settings: Settings) -> Config:
     config.REQUEST_MAX_SIZE = 65536
     config.REQUEST_TIMEOUT = _REQUEST_SECONDS
     config.WEBSOCKET_MAX_SIZE = settings.max_message
-    if settings.proxies_count:
-        config.PROXIES_COUNT = settings.proxies_count
+    # Sanic is told of no proxies, so no header changes what it takes for our host; handlers/places.py reads their one.
     return config
