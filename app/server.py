@@ -21,6 +21,7 @@ from app.handlers.assets import assets
 from app.handlers.book import book
 from app.handlers.errors import answer_errors
 from app.handlers.events import events
+from app.handlers.headers import add_headers
 from app.handlers.login import login
 from app.handlers.ops import ops
 from app.handlers.verify import verify
@@ -43,6 +44,7 @@ def build(settings: Settings, context: Context) -> App:
     for doorway in (websocket, verify, login, book, events, account, assets, ops):
         app.blueprint(doorway)
     answer_errors(app)
+    add_headers(app)
     return app
 
 

@@ -8,6 +8,7 @@ from sanic import Blueprint
 from app.closecodes import CloseCode
 from app.connections import Connection
 from app.context import Context, Request
+from app.handlers.cors import refuse_other_origins
 from app.handlers.places import place_of
 from app.invites import invite_digest
 from app.owners import read_owner
@@ -17,11 +18,12 @@ from app.wsprotocol import Upgraded, WebSocket
 log = logging.getLogger("peerbook.websocket")
 
 websocket = Blueprint("websocket")
+websocket.middleware(refuse_other_origins, "request")
 
 
 @websocket.on_request
 async def read_query(request: Request) -> None:
-    """Before the upgrade, the one thing that refuses: a fingerprint that is missing or malformed. The rest is cleaned."""
+    """Before the upgrade, what refuses a device: a fingerprint that is missing or malformed. The rest is cleaned."""
     query = request.args
     request.ctx.owner = read_owner(query.get("uid"), query.get("email"))
     request.ctx.device = Device(
