@@ -21,9 +21,10 @@ endif
 screens: $(VENV)/dev
 	$(BIN)/python -m pytest -q tests/screens.py
 
-# What a page costs.
+# What a page costs, and whether the time of an answer tells which addresses are known.
 bench: $(VENV)/dev
 	$(BIN)/python -m bench.pages
+	$(BIN)/python -m bench.enumeration
 
 check: $(VENV)/dev
 	$(BIN)/ruff check .
