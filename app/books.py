@@ -156,9 +156,13 @@ class Books:
         await self.store.unindex(fp, uid)
         await self._found(uid, to)
 
+    async def uid_for(self, address: Address) -> str:
+        """The uid of the user with that address; a new one where there is none, for whoever makes that user now."""
+        return await self.store.enroll(address, secrets.token_hex(16), self._request_seconds)
+
     async def enroll(self, address: Address) -> str:
         """The uid of the user with that address, who is made if need be."""
-        uid = await self.store.enroll(address, secrets.token_hex(16), self._request_seconds)
+        uid = await self.uid_for(address)
         await self.store.run("enroll", uid, {"address": address.typed, "seconds": self._request_seconds})
         return uid
 

@@ -128,6 +128,13 @@ class CrossSite(PeerbookError):
     text = "This form was not sent by our own page."
 
 
+class ForeignOrigin(PeerbookError):
+    """A page of an origin that is not among the allowed ones asks what programs ask."""
+
+    code = 403
+    text = "Pages of this origin may not use this server."
+
+
 class WrongForm(PeerbookError):
     """A form with a field that does not fit."""
 
