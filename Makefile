@@ -21,9 +21,10 @@ endif
 screens: $(VENV)/dev
 	$(BIN)/python -m pytest -q tests/screens.py
 
-# What a page costs.
+# What a page costs, and the check of an offer.
 bench: $(VENV)/dev
 	$(BIN)/python -m bench.pages
+	$(BIN)/python -m bench.descriptions
 
 check: $(VENV)/dev
 	$(BIN)/ruff check .

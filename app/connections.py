@@ -41,6 +41,7 @@ class Connection:
     book: Book | None = None
     listener: Callable[[Change], None] | None = None
     proved: bool = False
+    certificate: bytes | None = None
     early: list[bytes] = field(default_factory=list)
     timer: asyncio.TimerHandle | None = None
     looking: asyncio.Lock | None = None
