@@ -31,7 +31,7 @@ async def fill_store(process: Context) -> str:
         uid = await process.books.enroll(address)
         await process.books.settle(uid, address, "browser", "")
     await process.asking.login(_LIMITED)
-    await process.asking.ask(_LIMITED, a_device())
+    await process.asking.ask(_LIMITED, a_device(), "verify")
     uid, device = await process.books.enroll(_DENYING), a_device()
     await process.books.ask(uid, None, device)
     await process.books.reject(uid, device.fp)

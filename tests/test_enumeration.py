@@ -47,7 +47,7 @@ async def settled(process: Context, address: Address) -> str:
 async def mailed(process: Context, address: Address) -> None:
     """Both mails that the address may get for now are on their way."""
     await process.asking.login(address)
-    await process.asking.ask(address, a_device())
+    await process.asking.ask(address, a_device(), "verify")
 
 
 async def denied(process: Context, address: Address) -> Device:
@@ -77,7 +77,7 @@ async def steps(process: Context, monkeypatch: pytest.MonkeyPatch, act: Callable
 async def process(request: pytest.FixtureRequest, open_process: OpenProcess) -> Context:
     process = await open_process(owners=SERVED, mail_interval=request.param)
     await settled(process, KNOWN)
-    await process.asking.ask(ASKED, a_device())
+    await process.asking.ask(ASKED, a_device(), "verify")
     await settled(process, LIMITED)
     await mailed(process, LIMITED)
     return process
@@ -95,10 +95,10 @@ async def test_every_ask_by_address_waits_for_the_store_as_many_times(
         "unserved": Case(UNSERVED, a_device()),
     }
     took = {
-        name: await steps(process, monkeypatch, partial(process.asking.ask, case.owner, case.device))
+        name: await steps(process, monkeypatch, partial(process.asking.ask, case.owner, case.device, "verify"))
         for name, case in cases.items()
     }
-    assert took == dict.fromkeys(cases, 2)
+    assert took == dict.fromkeys(cases, 4)
 
 
 async def test_every_ask_by_uid_waits_for_the_store_as_many_times(
@@ -111,10 +111,10 @@ async def test_every_ask_by_uid_waits_for_the_store_as_many_times(
         "denied": Case(uid, await denied(process, KNOWN)),
     }
     took = {
-        name: await steps(process, monkeypatch, partial(process.asking.ask, case.owner, case.device))
+        name: await steps(process, monkeypatch, partial(process.asking.ask, case.owner, case.device, "verify"))
         for name, case in cases.items()
     }
-    assert took == dict.fromkeys(cases, 2)
+    assert took == dict.fromkeys(cases, 3)
 
 
 async def test_every_login_waits_for_the_store_as_many_times(process: Context, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,7 +128,7 @@ async def test_every_login_waits_for_the_store_as_many_times(process: Context, m
 
 async def test_an_unserved_address_leaves_nothing_behind(open_process: OpenProcess) -> None:
     process = await open_process(owners=SERVED)
-    await process.asking.ask(UNSERVED, a_device())
+    await process.asking.ask(UNSERVED, a_device(), "verify")
     await process.asking.login(UNSERVED)
     assert [key async for key in process.store.redis.scan_iter() if not key.startswith("process:")] == []
 

@@ -48,11 +48,6 @@ def _read_address(text: str) -> _Address | None:
     return address.ipv4_mapped or address if isinstance(address, ipaddress.IPv6Address) else address
 
 
-def network_of(request: Request) -> str:
-    """The client's network for the limits: an IPv4 address, or the /64 of an IPv6 one."""
-    return (request.remote_addr or request.ip).strip("[]")
-
-
 def browser_of(request: Request) -> str:
     """The browser and system as a person would call them, from a User-Agent (RFC 9110, section 10.1.5) that may lie."""
     agent = request.headers.get("user-agent", "")
