@@ -104,7 +104,7 @@ class Asking:
         uid = await self._books.enroll(address)
         if await self._limits.may_mail_login(uid):
             link = await self._sessions.issue_link(uid, address)
-            self._mailer.post(address, "login", {"link": link, "minutes": self.minutes})
+            self._mailer.post(address, "login", {"link": link.url, "minutes": self.minutes})
             await self._books.note(uid, "mailed", detail="a link to log in")
 
     async def _mail_request(self, uid: str, device: Device, pair: str) -> None:
@@ -116,7 +116,7 @@ class Asking:
         address = Address(book.owner.address)
         link = await self._sessions.issue_link(uid, address)
         asked = datetime.now(UTC).strftime("%-d %B %Y, %H:%M UTC")
-        members = {"link": link, "minutes": self.minutes, "device": device, "pair": pair, "asked": asked}
+        members = {"link": link.url, "minutes": self.minutes, "device": device, "pair": pair, "asked": asked}
         self._mailer.post(address, "request", members)
         await self._books.note(uid, "mailed", detail="a device asks")
 

@@ -52,6 +52,14 @@ class Answer:
     report: Report | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A browser session: of which generation of its user's logins it is, and its age in seconds."""
+
+    generation: int
+    age: int
+
+
 class Store:
     """The commands of this program, on one Redis client that decodes its answers."""
 
@@ -212,32 +220,35 @@ class Store:
         """What a link stands for; of all who ask, one gets it."""
         return _read_json(await self._answer(self.redis.getdel(f"link:{digest}")))
 
-    async def keep_session(self, digest: str, members: Mapping[str, str | int], *, seconds: int, most: int) -> None:
+    async def keep_session(self, digest: str, uid: str, generation: int, *, seconds: int, most: int) -> None:
         """Begin a browser session, for `seconds` that every page prolongs, `most` at the most."""
+        began, _ = await self._answer(self.redis.time())
         pipeline = self.redis.pipeline(transaction=False)
-        pipeline.hset(f"session:{digest}", mapping=cast(Any, members))
+        pipeline.hset(f"session:{digest}", mapping={"uid": uid, "generation": generation, "began": began})
         pipeline.expire(f"session:{digest}", seconds)
-        self._remember(pipeline, str(members["uid"]), f"session:{digest}", most)
+        self._remember(pipeline, uid, f"session:{digest}", most)
         await self._answer(pipeline.execute())
 
     async def session_and_book(
         self, digest: str, uid: str, seconds: int | None
-    ) -> tuple[dict[str, str], Report | None, list[Happening]]:
+    ) -> tuple[Session | None, Report | None, list[Happening]]:
         """A page's one pipeline: the session, prolonged to `seconds` if given, the book it opens, and its activity."""
         for again in (True, False):
             pipeline = self.redis.pipeline(transaction=False)
             pipeline.hgetall(f"session:{digest}")
             pipeline.evalsha(self._shas["load"], 1, f"user:{{{uid}}}", uid, "{}")
             pipeline.xrevrange(f"activity:{{{uid}}}")
+            pipeline.time()
             if seconds is not None:
                 pipeline.expire(f"session:{digest}", seconds)
-            session, raw, lines, *_ = await self._answer(pipeline.execute(raise_on_error=False))
+            session, raw, lines, clock, *_ = await self._answer(pipeline.execute(raise_on_error=False))
             if not (isinstance(raw, NoScriptError) and again):
                 break
             await self.open()
-        if any(isinstance(each, Exception) for each in (session, raw, lines)):
+        if any(isinstance(each, Exception) for each in (session, raw, lines, clock)):
             raise Unreachable
-        return session, _read_answer(uid, raw).report, [_read_happening(*line) for line in lines]
+        happenings = [_read_happening(*line) for line in lines]
+        return _read_session(session, clock[0]), _read_answer(uid, raw).report, happenings
 
     async def end_session(self, digest: str, uid: str) -> None:
         """End a browser session."""
@@ -308,6 +319,10 @@ def _uid_key(address: Address) -> str:
 
 def _read_json(text: str | bytes | None) -> dict[str, Any] | None:
     return msgspec.json.decode(text, type=dict[str, Any]) if text else None
+
+
+def _read_session(row: dict[str, str], now: int) -> Session | None:
+    return Session(int(row["generation"]), now - int(row["began"])) if row else None
 
 
 def _read_answer(uid: str, raw: list[Any]) -> Answer:
