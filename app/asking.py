@@ -16,6 +16,7 @@ from app.pairs import pair_code
 from app.peers import Device, Fingerprint, Request
 from app.sessions import Sessions
 from app.settings import Settings
+from app.stamps import Stamps
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,7 @@ class Asking:
         books: Books,
         sessions: Sessions,
         mailer: Mailer,
+        stamps: Stamps,
         notices: Notices,
         limits: Limits,
         background: Background,
@@ -54,6 +56,7 @@ class Asking:
         self._books = books
         self._sessions = sessions
         self._mailer = mailer
+        self._stamps = stamps
         self._notices = notices
         self._limits = limits
         self._background = background
@@ -102,23 +105,23 @@ class Asking:
         if not self._settings.serves(address):
             return
         uid = await self._books.enroll(address)
-        if await self._limits.may_mail_login(uid):
+        turn = await self._limits.take_login_mail(uid)
+        stamp = await self._stamps.take(uid, address, turn) if turn else None
+        if stamp:
             link = await self._sessions.issue_link(uid, address)
-            self._mailer.post(address, "login", {"link": link.url, "minutes": self.minutes})
+            self._mailer.post(stamp, "login", {"link": link.url, "minutes": self.minutes})
             await self._books.note(uid, "mailed", detail="a link to log in")
 
     async def _mail_request(self, uid: str, device: Device, pair: str) -> None:
-        if not await self._limits.may_mail_request(uid):
-            return
-        book = await self._books.read(uid)
-        if book is None:
-            return
-        address = Address(book.owner.address)
-        link = await self._sessions.issue_link(uid, address)
-        asked = datetime.now(UTC).strftime("%-d %B %Y, %H:%M UTC")
-        members = {"link": link.url, "minutes": self.minutes, "device": device, "pair": pair, "asked": asked}
-        self._mailer.post(address, "request", members)
-        await self._books.note(uid, "mailed", detail="a device asks")
+        turn = await self._limits.take_request_mail(uid)
+        book = await self._books.read(uid) if turn else None
+        stamp = await self._stamps.take(uid, Address(book.owner.address), turn) if book else None
+        if stamp:
+            link = await self._sessions.issue_link(uid, stamp.to)
+            asked = datetime.now(UTC).strftime("%-d %B %Y, %H:%M UTC")
+            members = {"link": link.url, "minutes": self.minutes, "device": device, "pair": pair, "asked": asked}
+            self._mailer.post(stamp, "request", members)
+            await self._books.note(uid, "mailed", detail="a device asks")
 
     async def _tell_of_invited(self, uid: str, fp: Fingerprint) -> None:
         book = await self._books.read(uid)

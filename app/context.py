@@ -24,6 +24,8 @@ from app.presence import Presence
 from app.sessions import Sessions
 from app.settings import Settings
 from app.signaling import Signaling
+from app.stamps import Stamps
+from app.stops import Stops
 from app.store import Store
 from app.streams import Streams
 from app.wsprotocol import Pinger
@@ -49,7 +51,7 @@ class Context:
         self.pinger = Pinger()
         self.store = Store(commands)
         self.bus = Bus(self.process, writer, subscriber)
-        self.limits = Limits(self.store, settings.mail_interval)
+        self.limits = Limits(self.store, settings)
         self.mailer = Mailer(settings.smtp_url, settings.mail_from, self.background, show=show_mail)
         self.absences = Absences()
         self.books = Books(
@@ -70,9 +72,11 @@ class Context:
             session_ttl=settings.session_ttl,
             session_max=settings.session_max,
         )
-        self.notices = Notices(self.mailer, self.sessions)
+        self.stops = Stops(self.store, self.books, secret_keys=settings.secret_keys, base_url=settings.base_url)
+        self.stamps = Stamps(self.stops, self.limits)
+        self.notices = Notices(self.mailer, self.stamps, self.sessions, self.background)
         self.asking = Asking(
-            settings, self.books, self.sessions, self.mailer, self.notices, self.limits, self.background
+            settings, self.books, self.sessions, self.mailer, self.stamps, self.notices, self.limits, self.background
         )
         self.connections = Connections()
         self.presence = Presence(

@@ -17,14 +17,15 @@
     activity:{uid}           stream  what happened, the last 200
     browsers:{uid}           set     browsers that logged in, by the hash of their cookie
     secrets:{uid}            zset    the link:, session: and invite: keys of this user, by their end
-    limit:*                  counters, all with EX
+    stop:<hash>              string  mails to that address are stopped, EX
+    limit:{uid}:<window>     counter, EX: the turns taken in a window; {server} counts for all users
 
 All keys of one user carry the hash tag {uid}, so that each change of a book is one atomic script, on one server
 and on a cluster alike. Times are the store's own (TIME, EX), so clocks of several processes need not agree.
 """
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -58,6 +59,15 @@ class Session:
 
     generation: int
     age: int
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """So many turns within so many seconds."""
+
+    name: str
+    most: int
+    seconds: int
 
 
 class Store:
@@ -146,8 +156,7 @@ class Store:
         opened = await self._answer(self.redis.zrange(_secrets_key(uid), 0, -1))
         answer = await self.run("erase", uid, {})
         pipeline = self.redis.pipeline(transaction=False)
-        limits = [f"limit:mail:{kind}:{uid}" for kind in ("login", "request")]
-        for key in [_uid_key(address), *opened, *limits]:
+        for key in [_uid_key(address), *opened]:
             pipeline.delete(key)
         for fp in answer.report.peers if answer.report else ():
             pipeline.srem(f"books:{fp}", uid)
@@ -287,11 +296,33 @@ class Store:
         """The process holds that book no more."""
         await self._answer(self.redis.srem(f"interest:{{{uid}}}", process))
 
+    # Stops, by the digest of an address: whoever owns it may never come back, so they are no part of a user
+
+    async def keep_stop(self, address: str, seconds: int) -> None:
+        """Mails to that address are stopped for so long."""
+        await self._answer(self.redis.set(f"stop:{address}", "1", ex=seconds))
+
+    async def end_stop(self, address: str) -> None:
+        """Mails to that address are stopped no more."""
+        await self._answer(self.redis.delete(f"stop:{address}"))
+
+    async def is_stopped(self, address: str) -> bool:
+        """Whether mails to that address are stopped."""
+        return bool(await self._answer(self.redis.exists(f"stop:{address}")))
+
+    async def prolong_stop(self, address: str, seconds: int) -> bool:
+        """The same, and if they are, then for so many seconds from now on."""
+        return bool(await self._answer(self.redis.expire(f"stop:{address}", seconds)))
+
     # Limits
 
-    async def first_in(self, what: str, seconds: int) -> bool:
-        """Whether this is the first `what` within so many seconds; atomic over all processes."""
-        return bool(await self._answer(self.redis.set(f"limit:{what}", "1", ex=seconds, nx=True)))
+    async def take_turn(self, owner: str, windows: Sequence[Window]) -> bool:
+        """Take a turn in all windows of that owner; False where one of them is full, and none is taken."""
+        return (await self.run("take_turn", owner, {"windows": windows})).outcome == "taken"
+
+    async def give_turn_back(self, owner: str, windows: Sequence[Window]) -> None:
+        """Give back a turn that was taken."""
+        await self.run("give_turn_back", owner, {"windows": windows})
 
     async def _answer(self, command: Any) -> Any:
         """The answer to a command, whose type redis-py leaves open between its sync and its async client."""

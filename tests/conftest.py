@@ -59,6 +59,9 @@ async def start(store_url: str, redis: Redis, mailbox: Mailbox) -> AsyncIterator
                 "host": "127.0.0.1",
                 "port": 0,
                 "mail_interval": 0,
+                "mail_hourly": 0,
+                "mail_daily": 0,
+                "mail_total_hourly": 0,
                 "secret_key": (SECRET,),
                 "mail_from": "book@example.org",
             }

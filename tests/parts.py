@@ -29,6 +29,9 @@ def new_context(store_url: str, **given: Any) -> Context:
         "secret_key": (SECRET,),
         "mail_from": "book@example.org",
         "mail_interval": 0,
+        "mail_hourly": 0,
+        "mail_daily": 0,
+        "mail_total_hourly": 0,
     }
     return Context(Settings(**fixed | given), store_url, show_mail=lambda mail: None)
 

@@ -23,7 +23,14 @@ _PEACE_SECONDS = 3.0
 SERVE = (sys.executable, "-m", "app")
 
 # What nobody is kept from in a test.
-_NO_LIMITS = {"MAIL_INTERVAL": "0", "ASK_RATE": "0", "MESSAGE_RATE": "0"}
+_NO_LIMITS = {
+    "MAIL_INTERVAL": "0",
+    "MAIL_HOURLY": "0",
+    "MAIL_DAILY": "0",
+    "MAIL_TOTAL_HOURLY": "0",
+    "ASK_RATE": "0",
+    "MESSAGE_RATE": "0",
+}
 
 
 def bare_environment(**given: str) -> dict[str, str]:

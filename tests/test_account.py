@@ -168,13 +168,13 @@ async def test_the_address_may_be_typed_in_any_case(scene: Scene) -> None:
 
 
 async def test_a_deleted_account_leaves_nothing_in_the_store(start: Start, redis: Redis) -> None:
-    scene = await start(mail_interval=60)
+    scene = await start(mail_interval=60, mail_hourly=50, mail_daily=50, mail_total_hourly=500)
     owner = await logged_in(scene)
     uid = await owner.uid()
     other = scene.owner(owner.address)
-    await redis.delete(f"limit:mail:login:{uid}")
+    await redis.delete(f"limit:{{{uid}}}:login:interval")
     await other.log_in()
-    await redis.delete(f"limit:mail:login:{uid}")
+    await redis.delete(f"limit:{{{uid}}}:login:interval")
     await owner.http.post("/login", data={"email": owner.address})  # a link that nobody redeems
     laptop, revoked, removed = [await scene.join(owner, name) for name in ("laptop", "phone", "tablet")]
     await owner.do(f"/peers/{revoked.fp}/revoke")

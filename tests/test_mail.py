@@ -21,12 +21,14 @@ from app.mailer import Mailer, plain
 from app.mailserver import parse_mail_server
 from app.peers import Device as AskingDevice
 from app.peers import Fingerprint
+from app.stamps import Stamp
 from tests.conftest import Start
 from tests.process import free_port, scene_at, server
 from tests.support import SECONDS, Mailbox, Scene, eventually, link_in, new_fingerprint, text_of
 
 OWNER = "owner@example.org"
 LINK = "https://book.example.org/link/abc.def"
+STOP = "https://book.example.org/stop/abc.def"
 LOGIN = {"link": LINK, "minutes": 10}
 
 User = tuple[str, str]
@@ -89,7 +91,7 @@ class Sender:
 
     async def send(self, template: str = "login", to: str = OWNER, **members: Any) -> None:
         """Post a mail, and wait until its fate is sealed."""
-        self.mailer.post(Address(to), template, LOGIN | members)
+        self.mailer.post(Stamp(Address(to), STOP), template, LOGIN | members)
         await self.done()
 
     async def done(self) -> None:
@@ -178,7 +180,7 @@ async def test_a_login_mail_holds_one_link_and_names_no_device(scene: Scene) -> 
     await owner.http.post("/login", data={"email": owner.address})
     mail = await scene.mailbox.next_mail(owner.address)
     assert mail["Subject"] == "Your link to peerbook"
-    assert text_of(mail).count("http") == 1
+    assert text_of(mail).count("/link/") == 1
     await owner.open_link(link_in(mail))
 
 
@@ -453,7 +455,7 @@ async def test_a_mail_server_in_trouble_changes_no_answer(start: Start, mailbox:
 async def test_when_too_many_mails_wait_one_more_is_dropped(silent: Silent, caplog: pytest.LogCaptureFixture) -> None:
     sender = Sender(silent.url)
     for _ in range(600):
-        sender.mailer.post(Address(OWNER), "login", LOGIN)
+        sender.mailer.post(Stamp(Address(OWNER), STOP), "login", LOGIN)
     assert fates(caplog) == ["event=mail_dropped reason=too_many"] * 100
     silent.release()
     await sender.done()
@@ -539,7 +541,7 @@ async def test_request_mails_wait_ten_times_as_long_as_login_mails(start: Start)
     redis = scene.context.store.redis
 
     async def waits(what: str) -> list[int]:
-        return [await redis.ttl(key) async for key in redis.scan_iter(f"limit:mail:{what}:*")]
+        return [await redis.ttl(key) async for key in redis.scan_iter(f"limit:*:{what}:interval")]
 
     await scene.verify(new_fingerprint(), email=OWNER)
     await log_in(scene)

@@ -5,6 +5,8 @@ local uid = ARGV[1]
 local given = cjson.decode(ARGV[2])
 -- What a user has beside the hash of their own, and beside the hashes of peers and requests.
 local NOUNS = {'version', 'book', 'requests', 'denied', 'online', 'interest', 'activity', 'invites', 'browsers', 'secrets'}
+-- The windows in which a user's turns are counted.
+local WINDOWS = {'login:interval', 'login:hour', 'login:day', 'request:interval', 'request:hour', 'request:day', 'code:day'}
 local now = tonumber(redis.call('TIME')[1])
 
 local function key(noun, rest)
