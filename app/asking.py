@@ -7,6 +7,7 @@ from app.addresses import Address
 from app.background import Background
 from app.book import Book
 from app.books import Books
+from app.codes import Codes
 from app.errors import NotFound
 from app.limits import Limits
 from app.mailer import Mailer
@@ -14,9 +15,9 @@ from app.notices import Notices
 from app.owners import OwnerName, Uid
 from app.pairs import pair_code
 from app.peers import Device, Fingerprint, Request
-from app.sessions import Sessions
+from app.sessions import Link, Sessions
 from app.settings import Settings
-from app.stamps import Stamps
+from app.stamps import Stamp, Stamps
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,7 @@ class Asking:
         settings: Settings,
         books: Books,
         sessions: Sessions,
+        codes: Codes,
         mailer: Mailer,
         stamps: Stamps,
         notices: Notices,
@@ -55,6 +57,7 @@ class Asking:
         self._settings = settings
         self._books = books
         self._sessions = sessions
+        self._codes = codes
         self._mailer = mailer
         self._stamps = stamps
         self._notices = notices
@@ -100,17 +103,19 @@ class Asking:
                 return request.rid
         raise NotFound
 
-    async def login(self, address: Address) -> None:
-        """Mail the owner of that address a link to his book, within the limits."""
-        if not self._settings.serves(address):
-            return
+    async def login(self, address: Address, browser: str) -> None:
+        """Mail the owner of that address a link to his book, and a code for the browser that asks, within the limits."""
+        stamp, link = await self._login_link(address) if self._settings.serves(address) else (None, None)
+        code = await self._codes.issue(browser, address, link)
+        if stamp and link:
+            self._mailer.post(stamp, "login", {"link": link.url, "code": code, "minutes": self.minutes})
+            await self._books.note(link.uid, "mailed", detail="a link to log in")
+
+    async def _login_link(self, address: Address) -> tuple[Stamp, Link] | tuple[None, None]:
         uid = await self._books.enroll(address)
         turn = await self._limits.take_login_mail(uid)
         stamp = await self._stamps.take(uid, address, turn) if turn else None
-        if stamp:
-            link = await self._sessions.issue_link(uid, address)
-            self._mailer.post(stamp, "login", {"link": link.url, "minutes": self.minutes})
-            await self._books.note(uid, "mailed", detail="a link to log in")
+        return (stamp, await self._sessions.issue_link(uid, address)) if stamp else (None, None)
 
     async def _mail_request(self, uid: str, device: Device, pair: str) -> None:
         turn = await self._limits.take_request_mail(uid)

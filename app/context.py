@@ -15,6 +15,7 @@ from app.background import Background
 from app.books import Books
 from app.bus import Bus
 from app.closecodes import CloseCode
+from app.codes import Codes
 from app.connections import Connections
 from app.limits import Limits
 from app.mailer import Mailer
@@ -72,11 +73,22 @@ class Context:
             session_ttl=settings.session_ttl,
             session_max=settings.session_max,
         )
+        self.codes = Codes(
+            self.store, self.sessions, self.limits, secret_keys=settings.secret_keys, seconds=settings.link_ttl
+        )
         self.stops = Stops(self.store, self.books, secret_keys=settings.secret_keys, base_url=settings.base_url)
         self.stamps = Stamps(self.stops, self.limits)
         self.notices = Notices(self.mailer, self.stamps, self.sessions, self.background)
         self.asking = Asking(
-            settings, self.books, self.sessions, self.mailer, self.stamps, self.notices, self.limits, self.background
+            settings,
+            self.books,
+            self.sessions,
+            self.codes,
+            self.mailer,
+            self.stamps,
+            self.notices,
+            self.limits,
+            self.background,
         )
         self.connections = Connections()
         self.presence = Presence(

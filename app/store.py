@@ -12,11 +12,12 @@
     wait:<fp>                set     processes with a socket that waits and names nobody, EX
     uid:<email>              string  uid
     link:<hash>              string  JSON, EX; session:<hash> hash, EX
+    code:{<hash>}            hash    of the browser that asked for a login mail: tries, address, uid, link, code; EX
     process:<id>             string  the lease of a process, EX; and the name of its channel
     invites:{uid}            hash    digest -> until; invite:<digest> string uid, EX: an index
     activity:{uid}           stream  what happened, the last 200
     browsers:{uid}           set     browsers that logged in, by the hash of their cookie
-    secrets:{uid}            zset    the link:, session: and invite: keys of this user, by their end
+    secrets:{uid}            zset    the link:, session:, code: and invite: keys of this user, by their end
     stop:<hash>              string  mails to that address are stopped, EX
     limit:{uid}:<window>     counter, EX: the turns taken in a window; {server} counts for all users
 
@@ -228,6 +229,19 @@ class Store:
     async def take_link(self, digest: str) -> dict[str, Any] | None:
         """What a link stands for; of all who ask, one gets it."""
         return _read_json(await self._answer(self.redis.getdel(f"link:{digest}")))
+
+    async def keep_code(self, browser: str, address: str, issued: Mapping[str, str], seconds: int) -> None:
+        """A browser, known by a digest, may type the code that was issued to it, if one was, for so many seconds."""
+        if issued:
+            pipeline = self.redis.pipeline(transaction=False)
+            self._remember(pipeline, issued["uid"], f"code:{{{browser}}}", seconds)
+            await self._answer(pipeline.execute())
+        await self.run("keep_code", browser, {"address": address, "seconds": seconds, **issued})
+
+    async def try_code(self, browser: str, most: int) -> tuple[str, dict[str, str]]:
+        """Count a try; outcome gone, wrong or open (it may fit), and what is known of the browser's code."""
+        answer = await self.run("try_code", browser, {"most": most})
+        return answer.outcome, await self._answer(self.redis.hgetall(f"code:{{{browser}}}"))
 
     async def keep_session(self, digest: str, uid: str, generation: int, *, seconds: int, most: int) -> None:
         """Begin a browser session, for `seconds` that every page prolongs, `most` at the most."""

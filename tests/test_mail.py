@@ -29,7 +29,7 @@ from tests.support import SECONDS, Mailbox, Scene, eventually, link_in, new_fing
 OWNER = "owner@example.org"
 LINK = "https://book.example.org/link/abc.def"
 STOP = "https://book.example.org/stop/abc.def"
-LOGIN = {"link": LINK, "minutes": 10}
+LOGIN = {"link": LINK, "code": "123 456", "minutes": 10}
 
 User = tuple[str, str]
 

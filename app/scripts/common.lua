@@ -1,6 +1,6 @@
 -- Stands in front of every script. One script touches the keys of one user only: KEYS[1] is user:{uid}, and all
 -- others are made from the same uid, so they share its hash tag and a cluster keeps them in one slot.
--- ARGV[1] is the uid, ARGV[2] a JSON object with what else the script needs, named in its first lines.
+-- ARGV[1] is the uid (or the name of something else that keys are kept for: a browser, the server), ARGV[2] a JSON object with what else the script needs, named in its first lines.
 local uid = ARGV[1]
 local given = cjson.decode(ARGV[2])
 -- What a user has beside the hash of their own, and beside the hashes of peers and requests.
