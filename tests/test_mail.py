@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import trustme
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
@@ -24,7 +25,7 @@ from app.peers import Fingerprint
 from app.stamps import Stamp
 from tests.conftest import Start
 from tests.process import free_port, scene_at, server
-from tests.support import SECONDS, Mailbox, Scene, eventually, link_in, new_fingerprint, text_of
+from tests.support import SECONDS, Mailbox, Scene, code_in, eventually, link_in, new_fingerprint, text_of
 
 OWNER = "owner@example.org"
 LINK = "https://book.example.org/link/abc.def"
@@ -578,13 +579,24 @@ async def test_no_log_holds_an_address_a_token_or_a_whole_fingerprint(
     scene.mailbox.refuse = "550 private.person@example.org is unknown"
     await owner.http.post("/login", data={"email": owner.address})
     await scene.at_rest()
-    session = next(cookie.value for cookie in owner.http.cookies.jar)
+    cookies = [str(cookie.value) for cookie in owner.http.cookies.jar]
+    assert len(cookies) == 3
+    scene.mailbox.refuse = ""
+    await owner.http.post("/login", data={"email": owner.address})
+    mail = await scene.mailbox.next_mail(owner.address)
+    code, stop = code_in(mail), str(mail["List-Unsubscribe"])[1:-1]
+    await owner.http.post("/login/code", data={"code": "wrong", "email": owner.address})
+    await owner.http.post("/login/code", data={"code": code})
+    await owner.http.post(httpx.URL(stop).path)
+    await owner.http.post("/login", data={"email": owner.address})
+    await scene.at_rest()
     # The clients and the mail server of this test log as well.
     ours = "\n".join(caplog.handler.format(each) for each in caplog.records if not each.name.startswith(_TOOLS))
     assert "event=mail_sent" in ours
     assert "event=mail_refused" in ours
-    assert session
-    for secret in ("private", link.rpartition("/")[2], fp, fp.lower(), waiting["pair"], session):
+    assert "event=mail_stopped" in ours
+    tokens = [each.rpartition("/")[2] for each in (link, link_in(mail), stop)]
+    for secret in ("private", *tokens, fp, fp.lower(), waiting["pair"], *cookies, code, code.replace(" ", "")):
         assert secret not in ours
 
 
