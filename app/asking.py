@@ -15,9 +15,9 @@ from app.notices import Notices
 from app.owners import OwnerName, Uid
 from app.pairs import pair_code
 from app.peers import Device, Fingerprint, Request
-from app.sessions import Link, Sessions
+from app.sessions import Sessions
 from app.settings import Settings
-from app.stamps import Stamp, Stamps
+from app.stamps import Stamps
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,18 +104,23 @@ class Asking:
         raise NotFound
 
     async def login(self, address: Address, browser: str) -> None:
-        """Mail the owner of that address a link to his book, and a code for the browser that asks, within the limits."""
-        stamp, link = await self._login_link(address) if self._settings.serves(address) else (None, None)
-        code = await self._codes.issue(browser, address, link)
-        if stamp and link:
-            self._mailer.post(stamp, "login", {"link": link.url, "code": code, "minutes": self.minutes})
-            await self._books.note(link.uid, "mailed", detail="a link to log in")
+        """Mail the owner of that address a link to his book, and a code for the browser that asks, within the limits.
 
-    async def _login_link(self, address: Address) -> tuple[Stamp, Link] | tuple[None, None]:
+        What is done for some addresses only is done beside the answer, which takes as long for each.
+        """
+        await self._codes.expect(browser, address)
+        if self._settings.serves(address):
+            self._background.start(self._mail_login(address, browser))
+
+    async def _mail_login(self, address: Address, browser: str) -> None:
         uid = await self._books.enroll(address)
         turn = await self._limits.take_login_mail(uid)
         stamp = await self._stamps.take(uid, address, turn) if turn else None
-        return (stamp, await self._sessions.issue_link(uid, address)) if stamp else (None, None)
+        if stamp:
+            link = await self._sessions.issue_link(uid, address)
+            code = await self._codes.issue(browser, address, link)
+            self._mailer.post(stamp, "login", {"link": link.url, "code": code, "minutes": self.minutes})
+            await self._books.note(uid, "mailed", detail="a link to log in")
 
     async def _mail_request(self, uid: str, device: Device, pair: str) -> None:
         turn = await self._limits.take_request_mail(uid)

@@ -37,19 +37,19 @@ class Codes:
         self._secret_keys = secret_keys
         self.seconds = seconds
 
-    async def issue(self, browser: str, address: Address, link: Link | None) -> str:
-        """The code to mail beside the link, `ddd ddd`.
+    async def expect(self, browser: str, address: Address) -> None:
+        """A browser asks for a mail to that address, and may type a code from now on, whether or not there is one.
 
-        Without a link no mail goes out: the browser is noted as if one did, and a code that it has for the same
-        address stays good.
+        A code that it has for the same address stays good until there is another; one for any other address does not.
         """
+        await self._store.expect_code(digest(browser), self._name(address), self.seconds)
+
+    async def issue(self, browser: str, address: Address, link: Link) -> str:
+        """The code to mail beside the link, `ddd ddd`, to the browser that asked."""
         number, asking = f"{secrets.randbelow(1_000_000):06d}", digest(browser)
-        issued = {}
-        if link:
-            fits = _fit(self._secret_keys[0], asking, number)
-            issued = {"uid": link.uid, "link": link.digest, "code": fits}
-        named = keyed_digest(self._secret_keys[0], "peerbook asked for", address.key)
-        await self._store.keep_code(asking, named, issued, self.seconds)
+        fits = _fit(self._secret_keys[0], asking, number)
+        code = {"address": self._name(address), "uid": link.uid, "link": link.digest, "code": fits}
+        await self._store.keep_code(asking, code, self.seconds)
         return f"{number[:3]} {number[3:]}"
 
     async def redeem(self, browser: str | None, typed: str, known: str | None, detail: str) -> Login:
@@ -72,6 +72,9 @@ class Codes:
             return await self._sessions.redeem(kept["link"], known, detail)
         except LinkGone:
             raise CodeGone from None
+
+    def _name(self, address: Address) -> str:
+        return keyed_digest(self._secret_keys[0], "peerbook asked for", address.key)
 
     def _fits(self, asking: str, typed: str, kept: str) -> bool:
         number = _BLANKS.sub("", typed)

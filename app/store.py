@@ -230,13 +230,16 @@ class Store:
         """What a link stands for; of all who ask, one gets it."""
         return _read_json(await self._answer(self.redis.getdel(f"link:{digest}")))
 
-    async def keep_code(self, browser: str, address: str, issued: Mapping[str, str], seconds: int) -> None:
-        """A browser, known by a digest, may type the code that was issued to it, if one was, for so many seconds."""
-        if issued:
-            pipeline = self.redis.pipeline(transaction=False)
-            self._remember(pipeline, issued["uid"], f"code:{{{browser}}}", seconds)
-            await self._answer(pipeline.execute())
-        await self.run("keep_code", browser, {"address": address, "seconds": seconds, **issued})
+    async def expect_code(self, browser: str, address: str, seconds: int) -> None:
+        """A browser, known by a digest, asks for a mail to that address, and may type a code for so many seconds."""
+        await self.run("expect_code", browser, {"address": address, "seconds": seconds})
+
+    async def keep_code(self, browser: str, code: Mapping[str, str], seconds: int) -> None:
+        """Keep what its code stands for, unless the browser has asked for another address since."""
+        pipeline = self.redis.pipeline(transaction=False)
+        self._remember(pipeline, code["uid"], f"code:{{{browser}}}", seconds)
+        await self._answer(pipeline.execute())
+        await self.run("keep_code", browser, code)
 
     async def try_code(self, browser: str, most: int) -> tuple[str, dict[str, str]]:
         """Count a try; outcome gone, wrong or open (it may fit), and what is known of the browser's code."""

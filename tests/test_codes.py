@@ -39,12 +39,13 @@ class Browser:
     async def ask(self, uid: str) -> "Browser":
         """Ask for a mail, and read it."""
         self.link = await self.process.sessions.issue_link(uid, OWNER)
+        await self.process.codes.expect(self.cookie, OWNER)
         self.code = await self.process.codes.issue(self.cookie, OWNER, self.link)
         return self
 
     async def ask_for_nothing(self) -> "Browser":
         """Ask where no mail goes out."""
-        await self.process.codes.issue(self.cookie, OWNER, None)
+        await self.process.codes.expect(self.cookie, OWNER)
         return self
 
     async def enter(self, code: str) -> Login:
@@ -264,12 +265,35 @@ async def test_a_second_mail_makes_the_code_of_the_first_void(process: Context, 
 async def test_asking_for_another_address_forgets_the_code_whether_or_not_that_gets_a_mail(
     process: Context, uid: str
 ) -> None:
-    for link in (None, await process.sessions.issue_link(await process.books.enroll(STRANGER), STRANGER)):
-        browser = await Browser(process).ask(uid)
-        code = await process.codes.issue(browser.cookie, STRANGER, link)
-        if code != browser.code:
-            with pytest.raises(WrongCode):
-                await browser.enter(browser.code)
+    browser = await Browser(process).ask(uid)
+    await process.codes.expect(browser.cookie, STRANGER)
+    with pytest.raises(WrongCode):
+        await browser.enter(browser.code)
+
+
+async def test_a_mail_that_goes_out_after_the_browser_asked_for_another_address_gives_it_no_code(
+    process: Context, uid: str, redis: Redis
+) -> None:
+    browser = Browser(process)
+    link = await process.sessions.issue_link(uid, OWNER)
+    await process.codes.expect(browser.cookie, STRANGER)
+    code = await process.codes.issue(browser.cookie, OWNER, link)
+    with pytest.raises(WrongCode):
+        await browser.enter(code)
+    await redis.delete(*await redis.keys("code:*"))
+    code = await process.codes.issue(browser.cookie, OWNER, link)
+    assert await redis.keys("code:*") == [], "nor one that never asked"
+    with pytest.raises(CodeGone):
+        await browser.enter(code)
+
+
+async def test_a_browser_cannot_tell_from_its_tries_when_its_mail_went_out(process: Context, uid: str) -> None:
+    early = Browser(process)
+    await process.codes.expect(early.cookie, OWNER)
+    assert await early.fail(2) == [WrongCode] * 2
+    link = await process.sessions.issue_link(uid, OWNER)
+    early.code = await process.codes.issue(early.cookie, OWNER, link)
+    assert await early.fail(4) == [WrongCode] * 3 + [CodeGone]
 
 
 @pytest.mark.parametrize("cookie", [None, "", "x", "x" * 33, "é" * 32, "\udcff" * 32, "a" * 31 + "\n"])
@@ -421,6 +445,7 @@ async def test_nobody_learns_from_codes_whether_a_mail_went_out(start: Start, re
         told = []
         browser = scene.owner()
         for again in (False, False, True):
+            await scene.at_rest()
             if again:  # a while later, so that a mail goes out where one may
                 uid = str(await redis.get(f"uid:{address}"))
                 await redis.delete(f"limit:{{{uid}}}:login:interval")

@@ -141,8 +141,9 @@ def test_the_defaults_are_those_that_the_readme_shows() -> None:
 
 
 async def log_in(scene: Scene, address: str = OWNER) -> None:
-    """Ask for a link."""
+    """Ask for a link, and wait until it is mailed or not."""
     assert (await scene.http.post("/login", data={"email": address})).status_code == 200
+    await scene.at_rest()
 
 
 async def subjects(scene: Scene) -> list[str]:
