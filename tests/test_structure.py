@@ -89,7 +89,7 @@ def test_only_the_settings_read_the_environment(module: str) -> None:
 def test_only_the_store_knows_a_key(module: str) -> None:
     nouns = (
         "user|book|peer|requests?|denied|online|interest|version|activity|invites|browsers|secrets"
-        "|books|wait|uid|link|session|process|limit"
+        "|books|wait|uid|link|session|code|process|stop|limit"
     )
     keys = {text for text in strings_of(module) if re.match(rf"({nouns}):(\{{|$)", text)}
     assert keys <= ({"process:"} if module == "bus.py" else set())  # the bus's channels have the names of the leases
