@@ -176,3 +176,12 @@ def test_every_direct_dependency_is_locked_with_its_hash() -> None:
         name = re.match(r"[A-Za-z0-9_-]+", each)
         assert name
         assert "--hash=sha256:" in locked[name[0].lower()]
+
+
+def test_every_test_that_the_security_page_names_is_there() -> None:
+    page = (ROOT / "docs" / "security.md").read_text()
+    named = re.findall(r"`((?:browser/)?test_\w+\.py)(?:::(test_\w+))?`", page)
+    assert len(named) > 40
+    for file, test in named:
+        text = (ROOT / "tests" / file).read_text()
+        assert f"def {test}(" in text if test else "def test_" in text, f"{file}::{test}"
