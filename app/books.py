@@ -147,9 +147,13 @@ class Books:
         """A device that waits has shown its certificate, so that its request is one of that claim."""
         self._spread(await self.store.run("certify", uid, {"fp": device.fp, "claim": device.claim}))
 
-    async def rekey(self, uid: str, fp: Fingerprint, to: Fingerprint, claim: str) -> None:
-        """A peer takes another fingerprint, with this claim. Raises WeakerProof where the claim is less than it was."""
-        await self._act("rekey", uid, {"fp": fp, "to": to, "claim": claim, "seconds": REMOVED_SECONDS})
+    async def rekey(self, uid: str, fp: Fingerprint, to: Fingerprint, claim: str, *, proved: bool) -> None:
+        """A peer takes another fingerprint, with this claim, which was `proved` at once or is only named.
+
+        Raises WeakerProof where the claim is less than it was.
+        """
+        given = {"fp": fp, "to": to, "claim": claim, "proved": proved, "seconds": REMOVED_SECONDS}
+        await self._act("rekey", uid, given)
         await self.store.unindex(fp, uid)
         await self._found(uid, to)
 
