@@ -141,7 +141,7 @@ class Books:
 
     async def unwait(self, uid: str, device: Device, waiter: str) -> None:
         """That connection does not wait for its owner's answer any more."""
-        await self.store.run("unwait", uid, {"rid": device.rid, "waiter": waiter})
+        await self.store.run("unwait", uid, {"fp": device.fp, "claim": device.claim, "waiter": waiter})
 
     async def certify(self, uid: str, device: Device) -> None:
         """A device that waits has shown its certificate, so that its request is one of that claim."""

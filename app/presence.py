@@ -109,7 +109,7 @@ class Presence:
         log.info("event=left peer=%s", connection.fp[:8])
         if book and was is Stage.IN:
             await self._books.leave(book.uid, connection.fp, connection.id)
-        elif book and connection.device.rid in book.requests:
+        elif book and any(request.fp == connection.fp for request in book.requests.values()):
             await self._books.unwait(book.uid, connection.device, connection.id)
 
     # Arriving
@@ -251,11 +251,7 @@ class Presence:
         """It has proved this claim: what that opens."""
         connection.shown |= {claim}
         if claim == CERTIFICATE and connection.claim != CERTIFICATE:
-            if (
-                connection.stage is Stage.WAITING
-                and connection.book
-                and connection.device.rid in connection.book.requests
-            ):
+            if connection.stage is Stage.WAITING and connection.book:
                 await self._books.certify(connection.book.uid, connection.device)
             connection.device = replace(connection.device, claim=CERTIFICATE)
         if connection.stage is Stage.IN:

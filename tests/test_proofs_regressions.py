@@ -2,11 +2,11 @@
 
 import pytest
 
-from app.claims import CERTIFICATE
+from app.claims import CERTIFICATE, NO_CLAIM
 from app.context import Context
 from app.owners import Uid
 from tests.keys import Certificate, new_certificate, new_secret
-from tests.parts import OWNER, STRANGER, Socket, a_device, fingerprint
+from tests.parts import OWNER, STRANGER, Socket, a_device, fingerprint, verified
 from tests.support import Message, eventually
 
 ORIGIN = "http://book.test"
@@ -70,3 +70,71 @@ async def test_a_stranger_whose_device_takes_my_fingerprint_and_secret_captures_
     assert (await tablet.ask({"command": "rekey", "fp": fp, "proof": mine.claim}))["code"] == 200
     laptop = await Socket(process, a_device("laptop", mine.claim, fp)).arrive()
     assert "proof" not in await laptop.hear()
+
+
+# Two cards, one code
+
+
+async def test_a_device_that_dials_again_after_it_showed_its_certificate_asks_no_second_time(
+    process: Context, uid: str
+) -> None:
+    key = new_certificate()
+    bare = a_device(fp=key.fp)
+    first = await Socket(process, bare, OWNER).arrive()
+    await at_rest(process)
+    assert (await prove(first, key))["code"] == 200
+    await first.leave()
+    await Socket(process, bare, OWNER).arrive()
+    book = await process.books.read(uid)
+    assert book
+    assert [(request.claim, request.asked_as) for request in book.requests.values()] == [(CERTIFICATE, NO_CLAIM)]
+
+
+async def test_a_certificate_that_is_shown_at_once_counts_for_the_request(process: Context, uid: str) -> None:
+    key = new_certificate()
+    device = await Socket(process, a_device(fp=key.fp), OWNER).arrive()
+    assert device.connection.book
+    device.connection.book.requests.clear()  # the news of its request is still on its way
+    assert (await prove(device, key))["code"] == 200
+    book = await process.books.read(uid)
+    assert book
+    assert [request.claim for request in book.requests.values()] == [CERTIFICATE]
+
+
+async def test_a_device_that_was_rejected_with_its_certificate_does_not_ask_again_without_it(
+    process: Context, uid: str
+) -> None:
+    key = new_certificate()
+    bare = a_device(fp=key.fp)
+    first = await Socket(process, bare, OWNER).arrive()
+    await at_rest(process)
+    assert (await prove(first, key))["code"] == 200
+    await process.books.reject(uid, key.fp)
+    again = await Socket(process, bare, OWNER).arrive()
+    assert "pair" not in await again.hear()
+    assert await again.closed == 4403
+    book = await process.books.read(uid)
+    assert book
+    assert not book.requests
+
+
+async def test_a_device_that_raised_its_claim_leaves_no_request_behind(process: Context, uid: str) -> None:
+    key = new_certificate()
+    await process.books.ask(uid, None, a_device(fp=key.fp))
+    await process.books.approve(uid, key.fp)
+    device = await Socket(process, a_device("laptop", new_secret().claim, key.fp), OWNER).arrive()
+    assert (await prove(device, key))["code"] == 200
+    book = await process.books.read(uid)
+    assert book
+    assert book.peers[key.fp].claim == CERTIFICATE
+    assert not book.requests
+
+
+async def test_a_device_that_was_replaced_leaves_no_request_behind(process: Context, uid: str) -> None:
+    old, new = await verified(process, uid, "old"), a_device("new")
+    await process.books.ask(uid, None, a_device("old", new_secret().claim, old.fp))
+    await process.books.ask(uid, None, new)
+    await process.books.approve(uid, new.fp, replaces=old.fp)
+    book = await process.books.read(uid)
+    assert book
+    assert not book.requests
