@@ -231,8 +231,12 @@ class Books:
             await self._found(uid, fp)
 
     async def require_proof(self, uid: str, on: bool) -> None:
-        """Demand proof from all devices: those that did not prove themselves wait outside from now on."""
-        self._spread(await self.store.run("require_proof", uid, {"on": on}))
+        """Demand proof from all devices: those that did not prove themselves wait outside, until it is demanded no more."""
+        answer = await self.store.run("require_proof", uid, {"on": on})
+        self._spread(answer)
+        for fp, peer in answer.report.peers.items() if answer.report and not on else ():
+            if peer and peer.state != "revoked":
+                await self._found(uid, fp)
 
     async def note(self, uid: str, what: str, name: str = "", detail: str = "") -> None:
         """Write a line into the book's activity."""

@@ -296,7 +296,8 @@ class Presence:
 
     async def _admit_later(self, connection: Connection) -> None:
         try:
-            await self._admit(connection)
+            if connection.stage is Stage.WAITING:  # an earlier change may have let it in by now
+                await self._admit(connection)
         except Unreachable as error:
             connection.send(encode_error(error))
             connection.end(CloseCode.TRY_AGAIN_LATER, "out of reach")
@@ -320,15 +321,15 @@ class Presence:
     # Hearing
 
     def _hear(self, connection: Connection, change: Change) -> None:
-        """Its Book changed."""
-        if connection.stage is Stage.IN:
+        """Its Book changed. Where that shuts it out, it hears nothing more."""
+        if change.owner or connection.fp in change.fps or connection.device.rid in change.rids:
+            self._settle(connection)
+        if connection.peer:
             for update in change.updates:
                 if update.fp != connection.fp or update.renamed:
                     connection.send(_encode(update))
             if change.whole and connection.book:
                 connection.send(encode_peers(connection.book.uid, connection.book.listed(), connection.book.online))
-        if change.owner or connection.fp in change.fps or connection.device.rid in change.rids:
-            self._settle(connection)
 
     def _settle(self, connection: Connection) -> None:
         """Do what the Book says of this connection: let it in, ask it for proof, shut it out, or nothing."""
@@ -344,7 +345,7 @@ class Presence:
             elif door is Door.PROOF_DUE:
                 if connection.due != by:
                     self._demand(connection, by)
-            elif self._is_denied(book, connection):
+            elif door is not Door.PROOF_DEMANDED and self._is_denied(book, connection):
                 connection.end(CloseCode.REJECTED, "rejected")
 
     def _settle_inside(self, connection: Connection, book: Book, door: Door, by: str) -> None:

@@ -2,9 +2,11 @@
 
 import pytest
 
+from app.bus import Changed
 from app.claims import CERTIFICATE, NO_CLAIM
 from app.context import Context
 from app.owners import Uid
+from tests.conftest import OpenProcess
 from tests.keys import Certificate, new_certificate, new_secret
 from tests.parts import OWNER, STRANGER, Socket, a_device, fingerprint, verified
 from tests.support import Message, eventually
@@ -138,3 +140,95 @@ async def test_a_device_that_was_replaced_leaves_no_request_behind(process: Cont
     book = await process.books.read(uid)
     assert book
     assert not book.requests
+
+
+# What is told to whom
+
+
+async def test_a_device_that_is_let_in_by_two_changes_at_once_is_welcomed_once(
+    open_process: OpenProcess,
+) -> None:
+    here, there = await open_process(), await open_process()
+    uid = await here.books.enroll(OWNER)
+    device = a_device()
+    socket = await Socket(there, device, OWNER).arrive()
+    assert (await socket.hear())["code"] == 401
+    await at_rest(there)
+    heard = there.bus._hear[Changed]
+    late: list[Changed] = []
+    there.bus._hear[Changed] = late.append
+    await here.books.approve(uid, device.fp)
+    await here.books.rename(uid, device.fp, "workshop")
+    await eventually(lambda: len(late) == 2)
+    there.bus._hear[Changed] = heard
+    for event in late:  # both in one read of the socket to the store
+        heard(event)
+    await at_rest(there)
+    assert welcomes(socket) == 1
+
+
+async def test_a_device_that_raises_its_claim_while_it_asks_is_welcomed_once(process: Context, uid: str) -> None:
+    key = new_certificate()
+    await process.books.ask(uid, None, a_device(fp=key.fp))
+    await process.books.approve(uid, key.fp)
+    device = await Socket(process, a_device("laptop", new_secret().claim, key.fp), OWNER).arrive()
+    await device.say({"command": "prove"} | key.proof(ORIGIN, device.connection.nonce))
+    await at_rest(process)
+    assert welcomes(device) == 1
+
+
+async def test_a_revoked_device_hears_nothing_when_its_revocation_comes_with_a_reload(
+    open_process: OpenProcess,
+) -> None:
+    here, there = await open_process(), await open_process()
+    uid = await here.books.enroll(OWNER)
+    await verified(here, uid, "phone")
+    socket = await Socket(there, await verified(here, uid), Uid(uid)).come_in()
+    there.bus._hear[Changed] = lambda event: None
+    await here.books.revoke(uid, socket.fp)
+    there.books.reload_all()
+    assert await socket.closed == 4403
+    assert socket._heard.empty()
+
+
+async def test_devices_of_a_deleted_account_hear_nothing_of_each_other(process: Context, uid: str) -> None:
+    laptop = await Socket(process, await verified(process, uid), Uid(uid)).come_in()
+    await Socket(process, await verified(process, uid, "phone"), Uid(uid)).come_in()
+    await laptop.hear(lambda heard: heard.get("peer_update", {}).get("online") is True)
+    await process.books.erase(uid, OWNER)
+    assert await laptop.closed == 4403
+    assert laptop._heard.empty()
+
+
+# Waiting outside
+
+
+async def test_one_that_names_nobody_is_in_again_when_proof_is_demanded_no_more(process: Context, uid: str) -> None:
+    device = await verified(process, uid)
+    await process.books.require_proof(uid, True)
+    socket = await Socket(process, device).arrive()
+    assert (await socket.hear())["code"] == 401
+    await process.books.require_proof(uid, False)
+    assert (await socket.hear())["code"] == 200
+
+
+async def test_that_proof_is_demanded_no_more_wakes_nobody_who_is_shut_out(process: Context, uid: str) -> None:
+    device = await verified(process, uid)
+    await process.books.revoke(uid, device.fp)
+    await process.books.require_proof(uid, False)
+    assert await process.store.books_of(device.fp) == set()
+
+
+async def test_a_device_that_was_removed_and_entered_ahead_waits_where_proof_is_demanded(
+    process: Context, uid: str
+) -> None:
+    device = await verified(process, uid)
+    await process.books.remove(uid, device.fp)
+    await process.books.add(uid, device.fp, "laptop", "lab")
+    await process.books.require_proof(uid, True)
+    socket = await Socket(process, device, Uid(uid)).arrive()
+    assert (await socket.hear())["code"] == 401
+    await process.books.require_proof(uid, False)
+    await at_rest(process)
+    assert not socket.closed.done()
+    assert (await socket.hear())["code"] == 200
