@@ -8,6 +8,7 @@ import sys
 
 from app.embedded import EmbeddedError, EmbeddedStore, keep_secret
 from app.errors import Unreachable
+from app.faults import OneLine
 from app.server import listen, serve
 from app.settings import Settings, SettingsError, read_settings
 
@@ -20,9 +21,9 @@ def main() -> int:
         settings = read_settings()
     except SettingsError as error:
         return _refuse(str(error))
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="level=%(levelname)s logger=%(name)s %(message)s", stream=sys.stdout
-    )
+    log = logging.StreamHandler(sys.stdout)
+    log.setFormatter(OneLine())
+    logging.basicConfig(level=settings.log_level.upper(), handlers=[log])
     logging.getLogger("sanic").setLevel(logging.WARNING)
     try:
         listener = listen(settings)

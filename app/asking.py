@@ -38,7 +38,11 @@ class Ask:
 
 
 class Asking:
-    """Takes the requests of devices, and mails their owners within the limits."""
+    """Takes the requests of devices, and mails their owners within the limits.
+
+    Nobody is told whether an address is known, served or mailed, nor can see it from the time: before its answer, each
+    ask and each login takes as many steps to the store as any other, and what differs is done beside it.
+    """
 
     def __init__(
         self,
@@ -69,10 +73,8 @@ class Asking:
             return Ask("verified", uid, "")
         await self._limits.ask(endpoint, device.network)
         if isinstance(owner, Address):
-            if not self._settings.serves(owner):
-                return Ask("unserved", None, self._pair(owner.key, device))
-            uid = await self._books.enroll(owner)
-            outcome = await self._books.ask(uid, owner, device, waiter=waiter)
+            uid = await self._uid_for(owner)
+            outcome = await self._books.ask(uid, None if uid == NOBODY else owner, device, waiter=waiter)
             pair = self._pair(owner.key, device)
         else:
             outcome = await self._books.ask(uid, None, device, waiter=waiter)
@@ -131,13 +133,22 @@ class Asking:
 
     async def login(self, address: Address) -> None:
         """Mail the owner of that address a link to his book, within the limits."""
-        if not self._settings.serves(address):
-            return
+        uid = await self._uid_for(address)
+        if await self._limits.may_mail_login(uid) and uid != NOBODY:
+            self._background.start(self._mail_login(address))
+
+    async def _uid_for(self, address: Address) -> str:
+        """The uid of that address, new or known; NOBODY where it is not served, with as many steps and nothing kept."""
+        if self._settings.serves(address):
+            return await self._books.uid_for(address)
+        await self._books.store.uid_of(address)
+        return NOBODY
+
+    async def _mail_login(self, address: Address) -> None:
         uid = await self._books.enroll(address)
-        if await self._limits.may_mail_login(uid):
-            link = await self._sessions.issue_link(uid, address)
-            self._mailer.post(address, "login", {"link": link, "minutes": self.minutes})
-            await self._books.note(uid, "mailed", detail="a link to log in")
+        link = await self._sessions.issue_link(uid, address)
+        self._mailer.post(address, "login", {"link": link, "minutes": self.minutes})
+        await self._books.note(uid, "mailed", detail="a link to log in")
 
     async def _mail_request(self, uid: str, device: Device, pair: str) -> None:
         if not await self._limits.may_mail_request(uid):

@@ -6,6 +6,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from app.errors import PeerbookError
+from app.faults import fault
 
 log = logging.getLogger("peerbook")
 
@@ -44,4 +45,4 @@ class Background:
         if isinstance(error, PeerbookError):
             log.warning("event=background_refused code=%d", error.code)
         elif error:
-            log.error("event=background_failed", exc_info=error)
+            log.error("event=background_failed error=%s", fault(error))

@@ -27,19 +27,22 @@ REJECTED_SECONDS = 24 * 3600
 REMOVED_SECONDS = 3600
 _KEEP_SECONDS = 30.0
 _RETRY_SECONDS = 1.0
+_PATIENCE_SECONDS = 0.2
 
 Listener = Callable[[Change], None]
 
 
 @dataclass(slots=True, eq=False)
 class _Shelf:
-    """The place of one Book in this process: who listens, and what arrived while it was loading."""
+    """The place of one Book in this process: who listens, and what arrived while it was loading or came too early."""
 
     uid: str
     book: Book | None = None
     listeners: set[Listener] = field(default_factory=set)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     pending: list[Report] | None = None
+    ahead: dict[int, Report] = field(default_factory=dict)
+    catch_up: asyncio.TimerHandle | None = None
     drop: asyncio.TimerHandle | None = None
 
 
@@ -157,9 +160,13 @@ class Books:
         await self.store.unindex(fp, uid)
         await self._found(uid, to)
 
+    async def uid_for(self, address: Address) -> str:
+        """The uid of the user with that address; a new one where there is none, for whoever makes that user now."""
+        return await self.store.enroll(address, secrets.token_hex(16), self._request_seconds)
+
     async def enroll(self, address: Address) -> str:
         """The uid of the user with that address, who is made if need be."""
-        uid = await self.store.enroll(address, secrets.token_hex(16), self._request_seconds)
+        uid = await self.uid_for(address)
         await self.store.run("enroll", uid, {"address": address.typed, "seconds": self._request_seconds})
         return uid
 
@@ -308,10 +315,24 @@ class Books:
             return
         if shelf.pending is not None:
             shelf.pending.append(report)
-        elif shelf.book is not None and report.version == shelf.book.version + 1:
-            self._apply(shelf, shelf.book, report)
         elif shelf.book is not None and report.version > shelf.book.version:
-            self._background.start(self._reload(shelf))
+            shelf.ahead[report.version] = report
+            while next_one := shelf.ahead.pop(shelf.book.version + 1, None):
+                self._apply(shelf, shelf.book, next_one)
+            self._expect_the_missing(shelf)
+
+    def _expect_the_missing(self, shelf: _Shelf) -> None:
+        """Two acts at once may be answered in the other order; what does not come soon was lost, and is read anew."""
+        if not shelf.ahead and shelf.catch_up:
+            shelf.catch_up.cancel()
+            shelf.catch_up = None
+        elif shelf.ahead and shelf.catch_up is None:
+            shelf.catch_up = asyncio.get_running_loop().call_later(_PATIENCE_SECONDS, self._give_up, shelf)
+
+    def _give_up(self, shelf: _Shelf) -> None:
+        shelf.catch_up = None
+        shelf.ahead.clear()
+        self._background.start(self._reload(shelf))
 
     def _apply(self, shelf: _Shelf, book: Book, report: Report) -> None:
         change = book.apply(report)
@@ -338,6 +359,8 @@ class Books:
                     report = _nothing_left(shelf.book)
             finally:
                 pending, shelf.pending = shelf.pending, None
+            shelf.ahead.clear()
+            self._expect_the_missing(shelf)
             if report is None:
                 return
             if shelf.book is None:

@@ -15,6 +15,7 @@ from redis.exceptions import RedisError
 
 from app.book import Report
 from app.errors import Unreachable
+from app.faults import fault
 from app.peers import Fingerprint
 
 log = logging.getLogger("peerbook.bus")
@@ -158,5 +159,5 @@ class Bus:
     def _dispatch(self, event: Event) -> None:
         try:
             self._hear[type(event)](event)
-        except Exception:  # one event that fails must not end the subscription for all
-            log.exception("event=bus_event_failed type=%s", type(event).__name__)
+        except Exception as error:  # one event that fails must not end the subscription for all
+            log.error("event=bus_event_failed type=%s error=%s", type(event).__name__, fault(error))

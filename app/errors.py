@@ -39,6 +39,13 @@ class NotProved(PeerbookError):
     text = "This proves nothing."
 
 
+class ForgedDescription(PeerbookError):
+    """An offer or answer that names another certificate than the sender's, or hides which one it names."""
+
+    code = 403
+    text = "The certificate in this description is not yours."
+
+
 class UnknownTarget(PeerbookError):
     """No verified peer of this book has that fingerprint; somebody else's peer looks the same."""
 
@@ -126,6 +133,13 @@ class CrossSite(PeerbookError):
 
     code = 403
     text = "This form was not sent by our own page."
+
+
+class ForeignOrigin(PeerbookError):
+    """A page of an origin that is not among the allowed ones asks what programs ask."""
+
+    code = 403
+    text = "Pages of this origin may not use this server."
 
 
 class WrongForm(PeerbookError):

@@ -10,17 +10,20 @@ import signal
 import socket
 import time
 from collections.abc import Callable
+from typing import Any
 
 import sanic
 import uvloop
 from sanic.config import Config
 
 from app.context import App, Context
+from app.faults import fault
 from app.handlers.account import account
 from app.handlers.assets import assets
 from app.handlers.book import book
 from app.handlers.errors import answer_errors
 from app.handlers.events import events
+from app.handlers.headers import add_headers
 from app.handlers.login import login
 from app.handlers.ops import ops
 from app.handlers.verify import verify
@@ -43,6 +46,7 @@ def build(settings: Settings, context: Context) -> App:
     for doorway in (websocket, verify, login, book, events, account, assets, ops):
         app.blueprint(doorway)
     answer_errors(app)
+    add_headers(app)
     return app
 
 
@@ -108,9 +112,10 @@ def serve(settings: Settings, store_url: str, listener: socket.socket, ready: Ca
 
 
 async def _serve(settings: Settings, store_url: str, listener: socket.socket, ready: Callable[[], None]) -> None:
-    stop = asyncio.Event()
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    loop.set_exception_handler(_log_fault)
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, stop.set)
     running = await Running.open(settings, store_url, listener)
     ready()
     log.info("event=started port=%d", running.port)
@@ -118,6 +123,12 @@ async def _serve(settings: Settings, store_url: str, listener: socket.socket, re
     log.info("event=stopping")
     await running.close()
     log.info("event=stopped")
+
+
+def _log_fault(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """An exception that no task or callback caught. Asyncio would log all of it."""
+    error = context.get("exception")
+    log.error("event=loop_fault error=%s", fault(error) if error else "unknown")
 
 
 def _configure(settings: Settings) -> Config:
@@ -128,6 +139,5 @@ def _configure(settings: Settings) -> Config:
     config.REQUEST_MAX_SIZE = 65536
     config.REQUEST_TIMEOUT = _REQUEST_SECONDS
     config.WEBSOCKET_MAX_SIZE = settings.max_message
-    if settings.proxies_count:
-        config.PROXIES_COUNT = settings.proxies_count
+    # Sanic is told of no proxies, so no header changes what it takes for our host; handlers/places.py reads their one.
     return config

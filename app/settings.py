@@ -15,6 +15,8 @@ from app.addresses import Address, parse_address
 from app.errors import BadInput
 from app.mailserver import MailServer, parse_mail_server
 
+_HOST = re.compile(r"[a-z0-9._:-]+")  # as browsers write it: an international name in its ASCII form
+
 
 class SettingsError(Exception):
     """The settings don't fit; the message is one sentence for the person who starts the server."""
@@ -57,15 +59,25 @@ def _origin(text: str) -> str:
         host = None
     if (
         not host
+        or not _HOST.fullmatch(host)
         or parts.scheme not in ("http", "https")
         or parts.path not in ("", "/")
         or parts.query
         or parts.fragment
-        or parts.username
+        or "@" in parts.netloc
     ):
         raise ValueError("is an origin like https://book.example.org, without a path")
     default = {"http": 80, "https": 443}[parts.scheme]
     return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}" + (f":{port}" if port and port != default else "")
+
+
+def _origins(text: str) -> tuple[str, ...]:
+    if text == "*":
+        return ()
+    try:
+        return tuple(_origin(each) for each in text.replace(",", " ").split() or [text])
+    except ValueError:
+        raise ValueError("is * or a list of origins like https://app.example.org, without paths") from None
 
 
 def _redis(text: str) -> str:
@@ -94,7 +106,7 @@ def _sender(text: str) -> str:
 
 
 def _owners(text: str) -> tuple[str, ...]:
-    owners = tuple(owner.lower() for owner in text.replace(",", " ").split())
+    owners = tuple(owner.lower() for owner in text.replace(",", " ").split() or [text])
     for owner in owners:
         try:
             parse_address(f"x{owner}" if owner.startswith("@") else owner)
@@ -152,6 +164,12 @@ class Settings:
     )
     mail_from: str = _setting(_sender, "", "peerbook@ and the host of BASE_URL", "the sender of mails")
     owners: tuple[str, ...] = _setting(_owners, (), "anyone", "addresses and @domains that may have a book")
+    allowed_origins: tuple[str, ...] = _setting(
+        _origins,
+        (),
+        "`*`",
+        "the origins whose pages may ask `/verify`, `/turn`, `/iceservers` and `/ws`, beside our own",
+    )
     proxies_count: int = _setting(
         _whole(0, 10), 0, "0; 1 on a dyno", "how many proxies in front are trusted to name the client's IP"
     )
@@ -210,6 +228,10 @@ class Settings:
     def listening_on(self, port: int) -> "Settings":
         """The same, with the free port that was taken where PORT is 0."""
         return dataclasses.replace(self, port=port, base_url=re.sub(r":0$", f":{port}", self.base_url))
+
+    def admits(self, origin: str) -> bool:
+        """Whether pages of that origin, as browsers write it (RFC 6454, section 6.2), may ask what programs ask."""
+        return not self.allowed_origins or origin in (self.base_url, *self.allowed_origins)
 
     def serves(self, address: Address) -> bool:
         """Whether that address may have a book here."""

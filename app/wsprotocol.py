@@ -18,6 +18,7 @@ from websockets.protocol import State
 from websockets.server import ServerProtocol
 
 from app.closecodes import CloseCode
+from app.faults import fault
 
 log = logging.getLogger("peerbook.websocket")
 
@@ -258,8 +259,8 @@ class WebSocket(asyncio.Protocol):
             return
         try:
             self._on_message(message)
-        except Exception:  # nobody above us would catch it
-            log.exception("event=websocket_handler_failed")
+        except Exception as error:  # nobody above us would catch it
+            log.error("event=websocket_handler_failed error=%s", fault(error))
             self.close(CloseCode.INTERNAL_ERROR)
 
     def _fail(self, code: CloseCode, reason: str) -> None:

@@ -163,8 +163,6 @@ async def main() -> None:
                 "BASE_URL": f"http://127.0.0.1:{port}",
                 "REDIS_URL": store_url,
                 "SECRET_KEY": "k" * 32,
-                "ASK_RATE": "0",
-                "MAX_REQUESTS_NEAR": "0",
                 "SMTP_URL": mailbox.url,
                 "DATA_DIR": folder,
             }

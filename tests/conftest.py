@@ -1,5 +1,6 @@
 """Fixtures: a real store, a real mail server, and the server itself on a real socket, all in the test's own loop."""
 
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from typing import Any
@@ -13,6 +14,7 @@ from app.embedded import EmbeddedStore
 from app.server import Running, listen
 from app.settings import Settings
 from tests.parts import new_context
+from tests.privacy import LOGGERS, Eavesdropper
 from tests.support import Mailbox, Scene, open_mailbox
 
 Start = Callable[..., Awaitable[Scene]]
@@ -24,6 +26,25 @@ SECRET = "a secret that only the tests know, 32+"
 def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> Mapping[str, Callable[[], Any]]:
     """The loop that the server runs on."""
     return {"uvloop": uvloop.new_event_loop}
+
+
+@pytest.fixture(scope="session")
+def _ears() -> Iterator[Eavesdropper]:
+    ears = Eavesdropper()
+    for name in LOGGERS:
+        logging.getLogger(name).addHandler(ears)
+        logging.getLogger(name).setLevel(logging.DEBUG)
+    yield ears
+    for name in LOGGERS:
+        logging.getLogger(name).removeHandler(ears)
+
+
+@pytest.fixture(autouse=True)
+def eavesdropper(_ears: Eavesdropper) -> Iterator[Eavesdropper]:
+    """Reads the log of every test; one that tells of somebody fails."""
+    _ears.leaks = []
+    yield _ears
+    assert _ears.leaks == []
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.privacy import found_in
 from tests.support import SECONDS, Mailbox, Scene
 
 ROOT = Path(__file__).parent.parent
@@ -23,7 +24,7 @@ _PEACE_SECONDS = 3.0
 SERVE = (sys.executable, "-m", "app")
 
 # What nobody is kept from in a test.
-_NO_LIMITS = {"MAIL_INTERVAL": "0", "ASK_RATE": "0", "MESSAGE_RATE": "0"}
+_NO_LIMITS = {"MAIL_INTERVAL": "0", "ASK_RATE": "0", "MESSAGE_RATE": "0", "MAX_REQUESTS_NEAR": "0"}
 
 
 def bare_environment(**given: str) -> dict[str, str]:
@@ -53,6 +54,11 @@ class Program:
     def output(self) -> str:
         """All that it said until now, errors included."""
         return "\n".join(self.lines)
+
+    def leaks(self) -> list[str]:
+        """What its log tells that it must not."""
+        logged = [line for line in self.lines if " peerbook" in line or "event=" in line or "Traceback" in line]
+        return [f"{what} in: {line}" for line in logged for what in found_in(line)]
 
     async def line(self, pattern: str, seconds: float = SECONDS) -> re.Match[str]:
         """The next line in which the pattern is found; lines before it are passed over."""
@@ -131,6 +137,7 @@ async def program(
         yield started
     finally:
         await started.close()
+    assert started.leaks() == []
 
 
 @asynccontextmanager

@@ -143,6 +143,24 @@ async def test_an_event_that_comes_twice_or_too_late_changes_nothing(open_proces
     assert listener.heard_nothing
 
 
+async def test_events_that_overtake_each_other_are_followed_in_order_without_a_reload(
+    open_process: OpenProcess,
+) -> None:
+    here, there = await open_process(), await open_process()
+    uid, listener = await here.books.enroll(OWNER), Listener()
+    devices = [await verified(here, uid, name) for name in ("laptop", "phone", "tablet")]
+    book = await held(there, uid, listener)
+    reports = [(await here.store.run("revoke", uid, {"fp": device.fp})).report for device in devices]
+    for report in reversed(reports):
+        assert report
+        here.bus.tell({there.process}, Changed(report))
+    for device in devices:
+        change = await listener.hear()
+        assert (change.fps, change.whole) == (frozenset({device.fp}), False)
+    assert {peer.state for peer in book.peers.values()} == {"revoked"}
+    assert listener.heard_nothing
+
+
 async def test_events_of_a_book_that_nobody_holds_are_ignored(open_process: OpenProcess) -> None:
     here, there = await open_process(), await open_process()
     uid, other, listener = await here.books.enroll(OWNER), await here.books.enroll(STRANGER), Listener()

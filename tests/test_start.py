@@ -37,6 +37,7 @@ MALFORMED = {
     "SMTP_URL": "smtp://mail.test:99999",
     "MAIL_FROM": "peerbook",
     "OWNERS": "example.org",
+    "ALLOWED_ORIGINS": "app.example.org",
     "PROXIES_COUNT": "-1",
     "REQUIRE_PROOF": "yes",
     "MAX_MESSAGE": "64k",

@@ -34,7 +34,7 @@ def with_fresh_link(handler: VisitHandler[[]]) -> Handler[[]]:
 @with_fresh_link
 async def export(request: Request, visit: Visit) -> HTTPResponse:
     """The book as a file."""
-    headers = {"Content-Disposition": 'attachment; filename="peerbook.json"', "Cache-Control": "no-store"}
+    headers = {"Content-Disposition": 'attachment; filename="peerbook.json"'}
     return raw(export_book(visit.book), content_type="application/json", headers=headers)
 
 

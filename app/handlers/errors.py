@@ -7,6 +7,7 @@ from sanic.response import HTTPResponse
 
 from app.context import App, Request
 from app.errors import LinkGone, PeerbookError, TooMany
+from app.faults import fault
 from app.handlers.answers import json_answer
 from app.messages import encode
 
@@ -47,12 +48,8 @@ def _answer_http_error(request: Request, error: SanicException) -> HTTPResponse:
 
 
 def _answer_fault(request: Request, error: Exception) -> HTTPResponse:
-    log.error(
-        "event=request_failed method=%s route=%s",
-        request.method,
-        request.route.path if request.route else "-",
-        exc_info=error,
-    )
+    route = request.route.path if request.route else "-"
+    log.error("event=request_failed method=%s route=%s error=%s", request.method, route, fault(error))
     return _answer(request, 500, _OURS)
 
 

@@ -10,6 +10,8 @@ from app.closecodes import CloseCode
 from app.connections import Connection
 from app.context import Context, Request
 from app.errors import BadInput
+from app.faults import fault
+from app.handlers.cors import refuse_other_origins
 from app.handlers.places import network_of, place_of
 from app.invites import invite_digest
 from app.messages import encode_error
@@ -21,6 +23,7 @@ from app.wsprotocol import Upgraded, WebSocket
 log = logging.getLogger("peerbook.websocket")
 
 websocket = Blueprint("websocket")
+websocket.middleware(refuse_other_origins, "request")
 
 
 @websocket.on_request
@@ -82,7 +85,7 @@ async def _converse(context: Context, connection: Connection, socket: WebSocket)
     socket.attach(receive, lambda: context.background.start(context.presence.leave(connection)))
     try:
         await context.presence.arrive(connection)
-    except Exception:
-        log.exception("event=arrival_failed")
+    except Exception as error:
+        log.error("event=arrival_failed error=%s", fault(error))
         socket.close(CloseCode.INTERNAL_ERROR)
     socket.resume()
