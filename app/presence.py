@@ -109,7 +109,7 @@ class Presence:
         log.info("event=left peer=%s", connection.fp[:8])
         if book and was is Stage.IN:
             await self._books.leave(book.uid, connection.fp, connection.id)
-        elif book and connection.device.rid in book.requests:
+        elif book and any(request.fp == connection.fp for request in book.requests.values()):
             await self._books.unwait(book.uid, connection.device, connection.id)
 
     # Arriving
@@ -251,11 +251,7 @@ class Presence:
         """It has proved this claim: what that opens."""
         connection.shown |= {claim}
         if claim == CERTIFICATE and connection.claim != CERTIFICATE:
-            if (
-                connection.stage is Stage.WAITING
-                and connection.book
-                and connection.device.rid in connection.book.requests
-            ):
+            if connection.stage is Stage.WAITING and connection.book:
                 await self._books.certify(connection.book.uid, connection.device)
             connection.device = replace(connection.device, claim=CERTIFICATE)
         if connection.stage is Stage.IN:
@@ -300,7 +296,8 @@ class Presence:
 
     async def _admit_later(self, connection: Connection) -> None:
         try:
-            await self._admit(connection)
+            if connection.stage is Stage.WAITING:  # an earlier change may have let it in by now
+                await self._admit(connection)
         except Unreachable as error:
             connection.send(encode_error(error))
             connection.end(CloseCode.TRY_AGAIN_LATER, "out of reach")
@@ -324,15 +321,15 @@ class Presence:
     # Hearing
 
     def _hear(self, connection: Connection, change: Change) -> None:
-        """Its Book changed."""
-        if connection.stage is Stage.IN:
+        """Its Book changed. Where that shuts it out, it hears nothing more."""
+        if change.owner or connection.fp in change.fps or connection.device.rid in change.rids:
+            self._settle(connection)
+        if connection.peer:
             for update in change.updates:
                 if update.fp != connection.fp or update.renamed:
                     connection.send(_encode(update))
             if change.whole and connection.book:
                 connection.send(encode_peers(connection.book.uid, connection.book.listed(), connection.book.online))
-        if change.owner or connection.fp in change.fps or connection.device.rid in change.rids:
-            self._settle(connection)
 
     def _settle(self, connection: Connection) -> None:
         """Do what the Book says of this connection: let it in, ask it for proof, shut it out, or nothing."""
@@ -348,7 +345,7 @@ class Presence:
             elif door is Door.PROOF_DUE:
                 if connection.due != by:
                     self._demand(connection, by)
-            elif self._is_denied(book, connection):
+            elif door is not Door.PROOF_DEMANDED and self._is_denied(book, connection):
                 connection.end(CloseCode.REJECTED, "rejected")
 
     def _settle_inside(self, connection: Connection, book: Book, door: Door, by: str) -> None:

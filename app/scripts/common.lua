@@ -33,6 +33,13 @@ end
 -- The same as request_id in peers.py.
 local function request_id(fp, claim) return string.sub(redis.sha1hex(fp .. ' ' .. claim), 1, 24) end
 
+-- The request by which a device asks that names this claim: its certificate may have turned it into another.
+local function request_of(fp, claim)
+  local certified = request_id(fp, 'certificate')
+  if redis.call('HGET', key('request', certified), 'asked_as') == claim then return certified end
+  return request_id(fp, claim)
+end
+
 local function drop_request(rid)
   redis.call('DEL', key('request', rid))
   redis.call('ZREM', key('requests'), rid)
