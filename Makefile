@@ -21,10 +21,12 @@ endif
 screens: $(VENV)/dev
 	$(BIN)/python -m pytest -q tests/screens.py
 
-# What a page costs, and a device that nobody wants.
+# What a page, the check of an offer and a device that nobody wants cost, and whether the time of an answer tells which addresses are known.
 bench: $(VENV)/dev
 	$(BIN)/python -m bench.pages
+	$(BIN)/python -m bench.descriptions
 	$(BIN)/python -m bench.dials
+	$(BIN)/python -m bench.enumeration
 
 check: $(VENV)/dev
 	$(BIN)/ruff check .

@@ -188,21 +188,29 @@ class Books:
 
     async def unwait(self, uid: str, device: Device, waiter: str) -> None:
         """That connection does not wait for its owner's answer any more."""
-        await self.store.run("unwait", uid, {"rid": device.rid, "waiter": waiter})
+        await self.store.run("unwait", uid, {"fp": device.fp, "claim": device.claim, "waiter": waiter})
 
     async def certify(self, uid: str, device: Device) -> None:
         """A device that waits has shown its certificate, so that its request is one of that claim."""
         self._spread(await self.store.run("certify", uid, {"fp": device.fp, "claim": device.claim}))
 
-    async def rekey(self, uid: str, fp: Fingerprint, to: Fingerprint, claim: str) -> None:
-        """A peer takes another fingerprint, with this claim. Raises WeakerProof where the claim is less than it was."""
-        await self._act("rekey", uid, {"fp": fp, "to": to, "claim": claim, "seconds": REMOVED_SECONDS})
+    async def rekey(self, uid: str, fp: Fingerprint, to: Fingerprint, claim: str, *, proved: bool) -> None:
+        """A peer takes another fingerprint, with this claim, which was `proved` at once or is only named.
+
+        Raises WeakerProof where the claim is less than it was.
+        """
+        given = {"fp": fp, "to": to, "claim": claim, "proved": proved, "seconds": REMOVED_SECONDS}
+        await self._act("rekey", uid, given)
         await self.store.unindex(fp, uid)
         await self._found(uid, to)
 
+    async def uid_for(self, address: Address) -> str:
+        """The uid of the user with that address; a new one where there is none, for whoever makes that user now."""
+        return await self.store.enroll(address, secrets.token_hex(16), self._request_seconds)
+
     async def enroll(self, address: Address) -> str:
         """The uid of the user with that address, who is made if need be."""
-        uid = await self.store.enroll(address, secrets.token_hex(16), self._request_seconds)
+        uid = await self.uid_for(address)
         await self.store.run("enroll", uid, {"address": address.typed, "seconds": self._request_seconds})
         return uid
 
@@ -274,8 +282,12 @@ class Books:
             await self._found(uid, fp)
 
     async def require_proof(self, uid: str, on: bool) -> None:
-        """Demand proof from all devices: those that did not prove themselves wait outside from now on."""
-        self._spread(await self.store.run("require_proof", uid, {"on": on}))
+        """Demand proof from all devices: those that did not prove themselves wait outside, until it is demanded no more."""
+        answer = await self.store.run("require_proof", uid, {"on": on})
+        self._spread(answer)
+        for fp, peer in answer.report.peers.items() if answer.report and not on else ():
+            if peer and peer.state != "revoked":
+                await self._found(uid, fp)
 
     async def note(self, uid: str, what: str, name: str = "", detail: str = "") -> None:
         """Write a line into the book's activity."""

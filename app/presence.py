@@ -117,7 +117,7 @@ class Presence:
             await self._say_left(book.uid, connection.fp, connection.id)
         if self._connections.stop_unnamed(connection):
             await self._books.store.stop_waiting_for(connection.fp, self._process)
-        elif book and connection.device.rid in book.requests:
+        elif book and any(request.fp == connection.fp for request in book.requests.values()):
             await self._books.unwait(book.uid, connection.device, connection.id)
 
     async def _say_left(self, uid: str, fp: Fingerprint, connection: str) -> None:
@@ -289,11 +289,7 @@ class Presence:
         """It has proved this claim: what that opens."""
         connection.shown |= {claim}
         if claim == CERTIFICATE and connection.claim != CERTIFICATE:
-            if (
-                connection.stage is Stage.WAITING
-                and connection.book
-                and connection.device.rid in connection.book.requests
-            ):
+            if connection.stage is Stage.WAITING and connection.book:
                 await self._books.certify(connection.book.uid, connection.device)
             connection.device = replace(connection.device, claim=CERTIFICATE)
         if connection.stage is Stage.IN:
@@ -338,7 +334,8 @@ class Presence:
 
     async def _admit_later(self, connection: Connection) -> None:
         try:
-            await self._admit(connection)
+            if connection.stage is Stage.WAITING:  # an earlier change may have let it in by now
+                await self._admit(connection)
         except Unreachable as error:
             connection.send(encode_error(error))
             connection.end(CloseCode.TRY_AGAIN_LATER, "out of reach")
@@ -362,17 +359,17 @@ class Presence:
     # Hearing
 
     def _hear(self, connection: Connection, change: Change) -> None:
-        """Its Book changed."""
+        """Its Book changed. Where that shuts it out, it hears nothing more."""
         if change.lost:
             return self._background.start(self._arrive_again(connection))
-        if connection.stage is Stage.IN:
+        if change.owner or connection.fp in change.fps or connection.device.rid in change.rids:
+            self._settle(connection)
+        if connection.peer:
             for update in change.updates:
                 if update.fp != connection.fp or update.renamed:
                     connection.send(_encode(update))
             if change.whole and connection.book:
                 connection.send(encode_peers(connection.book.uid, connection.book.listed(), connection.book.online))
-        if change.owner or connection.fp in change.fps or connection.device.rid in change.rids:
-            self._settle(connection)
 
     async def _arrive_again(self, connection: Connection) -> None:
         """The store came back without its book: it has to ask like everybody else."""
@@ -397,7 +394,7 @@ class Presence:
             elif door is Door.PROOF_DUE:
                 if connection.due != by:
                     self._demand(connection, by)
-            elif self._is_denied(book, connection):
+            elif door is not Door.PROOF_DEMANDED and self._is_denied(book, connection):
                 connection.end(CloseCode.REJECTED, "rejected")
 
     def _settle_inside(self, connection: Connection, book: Book, door: Door, by: str) -> None:

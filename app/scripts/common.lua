@@ -1,10 +1,12 @@
 -- Stands in front of every script. One script touches the keys of one user only: KEYS[1] is user:{uid}, and all
 -- others are made from the same uid, so they share its hash tag and a cluster keeps them in one slot.
--- ARGV[1] is the uid, ARGV[2] a JSON object with what else the script needs, named in its first lines.
+-- ARGV[1] is the uid (or the name of something else that keys are kept for: a browser, the server), ARGV[2] a JSON object with what else the script needs, named in its first lines.
 local uid = ARGV[1]
 local given = cjson.decode(ARGV[2])
 -- What a user has beside the hash of their own, and beside the hashes of peers and requests.
 local NOUNS = {'version', 'book', 'requests', 'denied', 'online', 'interest', 'activity', 'invites', 'browsers', 'secrets'}
+-- The windows in which a user's turns are counted.
+local WINDOWS = {'login:interval', 'login:hour', 'login:day', 'request:interval', 'request:hour', 'request:day', 'code:day'}
 local time = redis.call('TIME')
 local now = tonumber(time[1])
 
@@ -30,6 +32,13 @@ end
 
 -- The same as request_id in peers.py.
 local function request_id(fp, claim) return string.sub(redis.sha1hex(fp .. ' ' .. claim), 1, 24) end
+
+-- The request by which a device asks that names this claim: its certificate may have turned it into another.
+local function request_of(fp, claim)
+  local certified = request_id(fp, 'certificate')
+  if redis.call('HGET', key('request', certified), 'asked_as') == claim then return certified end
+  return request_id(fp, claim)
+end
 
 local function drop_request(rid)
   redis.call('DEL', key('request', rid))
