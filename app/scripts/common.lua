@@ -149,10 +149,14 @@ local function answer(outcome, version, fps, rids)
   return {outcome, version, redis.call('SMEMBERS', key('interest')), redis.call('HGETALL', KEYS[1]), peer_rows(fps), request_rows(rids)}
 end
 
--- Ends every script that changed something: one version up, and the new rows of all that it touched.
--- A counter that the store lost starts at the clock, so it never repeats a version that somebody holds.
-local function changed(outcome, fps, rids)
+-- A counter that is new, or that the store lost, starts at the clock, so it never repeats a version that somebody holds.
+local function begin_version()
   if redis.call('EXISTS', key('version')) == 0 then redis.call('SET', key('version'), now * 1000) end
+end
+
+-- Ends every script that changed something: one version up, and the new rows of all that it touched.
+local function changed(outcome, fps, rids)
+  begin_version()
   local version = redis.call('INCR', key('version'))
   end_with_user()
   return answer(outcome, version, fps, rids)
