@@ -78,7 +78,7 @@ OTHER_KEYS: dict[str, Callable[[], Any]] = {
     "secp256k1": lambda: ec.generate_private_key(ec.SECP256K1()),
     "Ed448": ed448.Ed448PrivateKey.generate,
     "RSA 2047": lambda: rsa_key(2047),
-    "RSA 4097": lambda: rsa_key(4097),
+    "RSA 4104": lambda: rsa_key(4104),
     "DSA": lambda: dsa.generate_private_key(2048),
 }
 """Kinds of keys that are not."""
