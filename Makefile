@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test check screens bench lock clean
+.PHONY: run test check screens bench mutants lock clean
 
 run: $(VENV)/run
 	@exec $(BIN)/python -m app
@@ -27,6 +27,10 @@ bench: $(VENV)/dev
 	$(BIN)/python -m bench.descriptions
 	$(BIN)/python -m bench.dials
 	$(BIN)/python -m bench.enumeration
+
+# Changes the rules one by one, and says which changes no test minds. Takes the better part of an hour.
+mutants: $(VENV)/dev
+	$(BIN)/python -m bench.mutants
 
 check: $(VENV)/dev
 	$(BIN)/ruff check .
