@@ -3,18 +3,18 @@
 import asyncio
 import shutil
 import signal
+from collections import deque
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from socket import SO_LINGER, SOL_SOCKET
 from struct import pack
+from typing import cast
 
 import pytest
 from redis.asyncio import Redis
 
 from tests.process import Program, free_port, program
-
-Pair = tuple[asyncio.StreamWriter, asyncio.StreamWriter]
 
 
 class Store:
@@ -50,13 +50,22 @@ class Store:
 
     @contextmanager
     def stopped(self) -> Iterator[None]:
-        """SIGSTOP, and SIGCONT at the end of the block."""
-        assert self._program
-        self._program.signal_group(signal.SIGSTOP)
+        """Stopped until the end of the block."""
+        self.freeze()
         try:
             yield
         finally:
-            self._program.signal_group(signal.SIGCONT)
+            self.go_on()
+
+    def freeze(self) -> None:
+        """SIGSTOP."""
+        assert self._program
+        self._program.signal_group(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """SIGCONT."""
+        assert self._program
+        self._program.signal_group(signal.SIGCONT)
 
     async def close(self) -> None:
         await self.redis.aclose()
@@ -81,16 +90,15 @@ class Proxy:
         self.port = 0
         self.delay = 0.0
         """Seconds for which each piece is kept back."""
-        self._target = target
+        self.target = target
+        self.ends: set[End] = set()
+        self.is_silent = False
+        self.replies_to_cut = 0
         self._server: asyncio.Server | None = None
-        self._flows = asyncio.Event()
-        self._flows.set()
-        self._cut_replies = 0
-        self._pairs: set[Pair] = set()
 
     async def open(self) -> None:
         """Take calls, at the same port as before."""
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        self._server = await asyncio.get_running_loop().create_server(lambda: End(self), "127.0.0.1", self.port)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def close(self) -> None:
@@ -98,88 +106,86 @@ class Proxy:
         if self._server:
             self._server.close()
         self.cut()
-        self._flows.set()
 
     def cut(self) -> None:
         """Reset every connection."""
-        for pair in self._pairs:
-            _reset(pair)
+        for end in tuple(self.ends):
+            end.reset()
 
     def cut_replies(self, number: int) -> None:
         """Reset the next so many connections in the middle of a reply: half of it is sent."""
-        self._cut_replies = number
+        self.replies_to_cut = number
 
     @contextmanager
     def silent(self) -> Iterator[None]:
         """Calls are taken, and nothing passes, until the end of the block."""
-        self._flows.clear()
+        self.is_silent = True
         try:
             yield
         finally:
-            self._flows.set()
+            self.is_silent = False
+            for end in tuple(self.ends):
+                end.pass_on()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target)
-        except OSError:
-            return writer.transport.abort()
-        pair = (writer, far_writer)
-        self._pairs.add(pair)
-        try:
-            async with asyncio.TaskGroup() as both:
-                both.create_task(self._pass_on(reader, pair, far_writer, replies=False))
-                both.create_task(self._pass_on(far_reader, pair, writer, replies=True))
-        finally:
-            self._pairs.discard(pair)
-            _reset(pair)
 
-    async def _pass_on(
-        self,
-        reader: asyncio.StreamReader,
-        pair: Pair,
-        writer: asyncio.StreamWriter,
-        *,
-        replies: bool,
-    ) -> None:
-        """Pass on what comes, in order, each piece `delay` after it came; at its end both sides end."""
-        pieces: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
+class End(asyncio.Protocol):
+    """One end of a call through a proxy. What comes in here goes out at its other end."""
+
+    def __init__(self, proxy: Proxy, other: "End | None" = None) -> None:
+        self._proxy = proxy
+        self._other = other
+        self._replies = other is not None
+        self._transport: asyncio.Transport | None = None
+        self._pieces: deque[tuple[float, bytes]] = deque()
+        self._connecting: asyncio.Task[None] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._proxy.ends.add(self)
+        if self._other:
+            self._other._other = self
+            self._other.pass_on()
+        else:
+            self._connecting = asyncio.create_task(self._connect())
+
+    async def _connect(self) -> None:
         loop = asyncio.get_running_loop()
-
-        async def take() -> None:
-            data = b"-"
-            while data:
-                try:
-                    data = await reader.read(65536)
-                except OSError:
-                    data = b""
-                pieces.put_nowait((loop.time() + self.delay, data))
-
-        taking = asyncio.create_task(take())
         try:
-            while True:
-                due, data = await pieces.get()
-                await asyncio.sleep(max(0.0, due - loop.time()))
-                await self._flows.wait()
-                if not data:
-                    break
-                if replies and self._cut_replies:
-                    self._cut_replies -= 1
-                    writer.write(data[: len(data) // 2])
-                    break
-                writer.write(data)
-        finally:
-            taking.cancel()
-            with suppress(asyncio.CancelledError):
-                await taking
-            _reset(pair)
+            await loop.create_connection(lambda: End(self._proxy, self), "127.0.0.1", self._proxy.target)
+        except OSError:
+            self.reset()
 
+    def data_received(self, data: bytes) -> None:
+        loop = asyncio.get_running_loop()
+        self._pieces.append((loop.time() + self._proxy.delay, data))
+        if self._proxy.delay:
+            loop.call_later(self._proxy.delay, self.pass_on)
+        else:
+            self.pass_on()
 
-def _reset(pair: Pair) -> None:
-    """End both sides with RST, whatever they still have to say."""
-    for side in pair:
-        if not side.transport.is_closing():
-            side.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_LINGER, pack("ii", 1, 0))
-            side.transport.abort()
+    def pass_on(self) -> None:
+        """Pass on what is due."""
+        now = asyncio.get_running_loop().time() + 0.005
+        while self._pieces and self._pieces[0][0] <= now and not self._proxy.is_silent:
+            if self._other is None or self._other._transport is None or self._other._transport.is_closing():
+                return
+            _, data = self._pieces.popleft()
+            if self._replies and self._proxy.replies_to_cut:
+                self._proxy.replies_to_cut -= 1
+                self._other._transport.write(data[: len(data) // 2])
+                return self._other.reset()
+            self._other._transport.write(data)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._proxy.ends.discard(self)
+        if self._other:
+            self._other.reset()
+
+    def reset(self) -> None:
+        """End it with RST, whatever it still has to say."""
+        if self._transport and not self._transport.is_closing():
+            self._transport.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_LINGER, pack("ii", 1, 0))
+            self._transport.abort()
 
 
 @asynccontextmanager
