@@ -5,6 +5,7 @@ hold the book. Whoever holds a Book (a socket, an open page) is a listener of it
 """
 
 import asyncio
+import contextlib
 import logging
 import secrets
 from collections.abc import Callable, Iterable, Iterator
@@ -201,7 +202,7 @@ class Books:
         """
         given = {"fp": fp, "to": to, "claim": claim, "proved": proved, "seconds": REMOVED_SECONDS}
         await self._act("rekey", uid, given)
-        await self.store.unindex(fp, uid)
+        await self._unindex(fp, uid)
         await self._found(uid, to)
 
     async def uid_for(self, address: Address) -> str:
@@ -238,7 +239,7 @@ class Books:
             "approve", uid, {"fp": fp, "name": given, "most": self.most_peers, "deny": REMOVED_SECONDS} | options
         )
         if replaces:
-            await self.store.unindex(replaces, uid)
+            await self._unindex(replaces, uid)
         await self._found(uid, fp)
 
     async def reject(self, uid: str, fp: Fingerprint, rid: str | None = None) -> None:
@@ -258,12 +259,12 @@ class Books:
     async def revoke(self, uid: str, fp: Fingerprint) -> None:
         """Shut a peer out until its owner approves or removes it; its connection ends at once."""
         await self._act("revoke", uid, {"fp": fp})
-        await self.store.unindex(fp, uid)
+        await self._unindex(fp, uid)
 
     async def remove(self, uid: str, fp: Fingerprint) -> None:
         """Take a peer out of the book; its connection ends at once."""
         await self._act("remove", uid, {"fp": fp, "seconds": REMOVED_SECONDS})
-        await self.store.unindex(fp, uid)
+        await self._unindex(fp, uid)
 
     async def invite(self, uid: str) -> str:
         """A new invite's code: the first device that brings it within an hour is in."""
@@ -307,15 +308,23 @@ class Books:
         self._spread(await self.store.erase(uid, address))
 
     async def admit(
-        self, uid: str, fp: Fingerprint, claim: str, connection: str, *, named: bool, demanded: bool
+        self,
+        uid: str,
+        fp: Fingerprint,
+        claim: str,
+        connection: str,
+        *,
+        named: bool,
+        demanded: bool,
+        again: bool = False,
     ) -> str:
         """Make a connection of this process the place where the peer is online, by `none` or by a claim that it proved.
 
         It is `in`, or `out`, or in and its `proof changed`. `named`: the connection names this user; `demanded`: the server
-        demands proof.
+        demands proof; `again`: it was here all the time, so where another process has the peer by now it is `elsewhere`.
         """
         given: dict[str, object] = {"fp": fp, "claim": claim, "named": named, "demanded": demanded}
-        given |= {"process": self._bus.process, "connection": connection}
+        given |= {"process": self._bus.process, "connection": connection, "again": again}
         return self._spread(await self.store.run("admit", uid, given))
 
     async def leave(self, uid: str, fp: Fingerprint, connection: str) -> None:
@@ -341,8 +350,26 @@ class Books:
                 raise WeakerProof
 
     async def _found(self, uid: str, fp: Fingerprint) -> None:
+        """It is in: whoever waits for that hears of it. The act is done by now, so it does not fail if this does."""
+        try:
+            await self._index(uid, fp)
+        except Unreachable:
+            self._background.start(self._index_later(uid, fp))
+
+    async def _index_later(self, uid: str, fp: Fingerprint) -> None:
+        while True:
+            await asyncio.sleep(_RETRY_SECONDS)
+            with contextlib.suppress(Unreachable):
+                return await self._index(uid, fp)
+
+    async def _index(self, uid: str, fp: Fingerprint) -> None:
         for process in await self.store.index(fp, uid):
-            self._bus.publish(process, Found(fp))
+            with contextlib.suppress(Unreachable):  # it looks again by itself before long
+                self._bus.publish(process, Found(fp))
+
+    async def _unindex(self, fp: Fingerprint, uid: str) -> None:
+        with contextlib.suppress(Unreachable):  # an entry too many does no harm: every reader looks into the book
+            await self.store.unindex(fp, uid)
 
     # Following
 
