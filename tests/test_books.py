@@ -127,6 +127,15 @@ async def test_a_lost_event_of_a_book_that_waits_for_its_next_listener_is_not_fo
     assert (await held(process, uid, listener)).peers[device.fp].name == "lost"
 
 
+async def test_a_book_that_is_read_anew_and_is_as_it_was_makes_no_news(process: Context, uid: str) -> None:
+    await verified(process, uid)
+    listener = Listener()
+    await held(process, uid, listener)
+    process.books.reload_all()
+    await eventually(lambda: not process.background._tasks)
+    assert listener.heard_nothing
+
+
 async def test_an_event_that_comes_twice_or_too_late_changes_nothing(open_process: OpenProcess) -> None:
     here, there = await open_process(), await open_process()
     uid, listener = await here.books.enroll(OWNER), Listener()
