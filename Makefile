@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test check screens bench lock clean
+.PHONY: run test check screens bench mutants lock clean
 
 run: $(VENV)/run
 	@exec $(BIN)/python -m app
@@ -13,7 +13,9 @@ test: $(VENV)/dev
 ifdef ARGS
 	$(BIN)/python -m pytest -q $(ARGS)
 else
-	$(BIN)/python -m coverage run -m pytest -q
+	$(BIN)/python -m coverage erase
+	$(BIN)/python -m coverage run -m pytest -q -n 2 --dist loadfile
+	$(BIN)/python -m coverage combine -q
 	$(BIN)/python -m coverage report
 endif
 
@@ -27,6 +29,10 @@ bench: $(VENV)/dev
 	$(BIN)/python -m bench.descriptions
 	$(BIN)/python -m bench.dials
 	$(BIN)/python -m bench.enumeration
+
+# Changes the rules one by one, and says which changes no test minds. Takes the better part of an hour.
+mutants: $(VENV)/dev
+	$(BIN)/python -m bench.mutants
 
 check: $(VENV)/dev
 	$(BIN)/ruff check .

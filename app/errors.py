@@ -108,6 +108,14 @@ class LinkGone(PeerbookError):
 
     code = 410
     text = "This link was used already, or is too old."
+    what: ClassVar[str] = "link"
+
+
+class CodeGone(LinkGone):
+    """A code that was used or tried too often, is too old, or was asked for in another browser."""
+
+    text = "This code was used or tried too often, is too old, or was not asked for in this browser."
+    what = "code"
 
 
 class Unreachable(PeerbookError):
@@ -147,3 +155,9 @@ class WrongForm(PeerbookError):
 
     code = 422
     text = "This does not fit."
+
+
+class WrongCode(WrongForm):
+    """A code that does not fit, or none that may fit any more today."""
+
+    text = "This code does not fit: look again, or open the link in the mail."

@@ -26,6 +26,7 @@ from app.handlers.events import events
 from app.handlers.headers import add_headers
 from app.handlers.login import login
 from app.handlers.ops import ops
+from app.handlers.stop import stop
 from app.handlers.verify import verify
 from app.handlers.websocket import websocket
 from app.settings import Settings
@@ -43,7 +44,7 @@ def build(settings: Settings, context: Context) -> App:
     app: App = sanic.Sanic(
         f"peerbook-{secrets.token_hex(4)}", ctx=context, config=_configure(settings), configure_logging=False
     )
-    for doorway in (websocket, verify, login, book, events, account, assets, ops):
+    for doorway in (websocket, verify, login, stop, book, events, account, assets, ops):
         app.blueprint(doorway)
     answer_errors(app)
     add_headers(app)

@@ -134,7 +134,7 @@ def _ice_servers(text: str) -> tuple[dict[str, Any], ...]:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Everything that can be set. Unset and empty are the same; 0 switches an interval off."""
+    """Everything that can be set. Unset and empty are the same; 0 switches an interval or a number of mails off."""
 
     host: str = _setting(str, "127.0.0.1", "127.0.0.1; 0.0.0.0 where the platform sets PORT", "where to listen")
     port: int = _setting(_whole(0, 65535), 8000, "8000", "where to listen; 0 takes a free port")
@@ -194,6 +194,15 @@ class Settings:
     )
     mail_interval: int = _setting(
         _whole(0, 86400), 60, "60", "seconds between login mails to one address; request mails take ten times as long"
+    )
+    mail_hourly: int = _setting(
+        _whole(0, 10_000), 5, "5", "login mails to one address within an hour, and as many request mails"
+    )
+    mail_daily: int = _setting(
+        _whole(0, 10_000), 10, "10", "login mails to one address within a day, and as many request mails"
+    )
+    mail_total_hourly: int = _setting(
+        _whole(0, 1_000_000), 500, "500", "mails of any kind to anybody within an hour; no more go out until it ends"
     )
     link_ttl: int = _setting(_whole(1, 86400), 600, "600", "seconds that a mailed link is good")
     session_ttl: int = _setting(_whole(60, 30 * 86400), 43200, "43200", "seconds until an unused browser session ends")

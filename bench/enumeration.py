@@ -10,6 +10,7 @@ import httpx
 import uvloop
 
 from app.addresses import Address
+from app.codes import asker
 from app.context import Context
 from bench.pages import show
 from tests.parts import a_device, new_context
@@ -30,7 +31,7 @@ async def fill_store(process: Context) -> str:
     for address in (*_KNOWN, _LIMITED, _DENYING):
         uid = await process.books.enroll(address)
         await process.books.settle(uid, address, "browser", "")
-    await process.asking.login(_LIMITED)
+    await process.asking.login(_LIMITED, asker(None))
     await process.asking.ask(_LIMITED, a_device(), "verify")
     uid, device = await process.books.enroll(_DENYING), a_device()
     await process.books.ask(uid, None, device)

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from app.addresses import Address
+from app.codes import asker
 from app.context import Context
 from app.owners import OwnerName, Uid
 from app.peers import Device, Fingerprint
@@ -46,7 +47,7 @@ async def settled(process: Context, address: Address) -> str:
 
 async def mailed(process: Context, address: Address) -> None:
     """Both mails that the address may get for now are on their way."""
-    await process.asking.login(address)
+    await process.asking.login(address, asker(None))
     await process.asking.ask(address, a_device(), "verify")
 
 
@@ -120,17 +121,19 @@ async def test_every_ask_by_uid_waits_for_the_store_as_many_times(
 async def test_every_login_waits_for_the_store_as_many_times(process: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     addresses = (KNOWN, ASKED, UNKNOWN, LIMITED, UNSERVED)
     took = {
-        address.typed: await steps(process, monkeypatch, partial(process.asking.login, address))
+        address.typed: await steps(process, monkeypatch, partial(process.asking.login, address, asker(None)))
         for address in addresses
     }
     assert len(set(took.values())) == 1, took
 
 
-async def test_an_unserved_address_leaves_nothing_behind(open_process: OpenProcess) -> None:
+async def test_an_unserved_address_leaves_nothing_behind_but_what_every_browser_does(open_process: OpenProcess) -> None:
     process = await open_process(owners=SERVED)
     await process.asking.ask(UNSERVED, a_device(), "verify")
-    await process.asking.login(UNSERVED)
-    assert [key async for key in process.store.redis.scan_iter() if not key.startswith("process:")] == []
+    await process.asking.login(UNSERVED, asker(None))
+    left = [key async for key in process.store.redis.scan_iter() if not key.startswith("process:")]
+    assert [key.partition(":")[0] for key in left] == ["code"]  # what the browser may type is kept for everybody
+    assert 0 < await process.store.redis.ttl(left[0]) <= 600
 
 
 # Over HTTP

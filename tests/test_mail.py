@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import trustme
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
@@ -27,15 +28,18 @@ from app.mailer import Mailer, plain
 from app.mailserver import parse_mail_server
 from app.peers import Device as AskingDevice
 from app.peers import Fingerprint
+from app.stamps import Stamp
 from tests.conftest import Start
 from tests.process import free_port, scene_at, server
-from tests.support import SECONDS, Mailbox, Scene, eventually, link_in, new_fingerprint, text_of
+from tests.support import SECONDS, Mailbox, Scene, code_in, eventually, link_in, new_fingerprint, text_of
 
 OWNER = "owner@example.org"
 LINK = "https://book.example.org/link/abc.def"
-LOGIN = {"link": LINK, "minutes": 10}
+STOP = "https://book.example.org/stop/abc.def"
+LOGIN = {"link": LINK, "code": "123 456", "minutes": 10}
 
 HEADERS = {"Subject", "From", "To", "Date", "Message-ID", "Auto-Submitted", "MIME-Version", "Content-Type"}
+HEADERS |= {"List-Unsubscribe", "List-Unsubscribe-Post"}
 
 User = tuple[str, str]
 
@@ -97,7 +101,7 @@ class Sender:
 
     async def send(self, template: str = "login", to: str = OWNER, **members: Any) -> None:
         """Post a mail, and wait until its fate is sealed."""
-        self.mailer.post(Address(to), template, LOGIN | members)
+        self.mailer.post(Stamp(Address(to), STOP), template, LOGIN | members)
         await self.done()
 
     async def done(self) -> None:
@@ -191,7 +195,7 @@ async def test_a_login_mail_holds_one_link_and_names_no_device(scene: Scene) -> 
     await owner.http.post("/login", data={"email": owner.address})
     mail = await scene.mailbox.next_mail(owner.address)
     assert mail["Subject"] == "Your link to peerbook"
-    assert text_of(mail).count("http") == 1
+    assert text_of(mail).count("/link/") == 1
     await owner.open_link(link_in(mail))
 
 
@@ -250,14 +254,15 @@ TEMPLATES = {
 @pytest.mark.parametrize("words", STRANGERS_WORDS)
 def test_what_a_stranger_chose_is_never_in_the_subject_and_makes_no_link(template: str, words: str) -> None:
     members = {"name": words, "sign_out": LINK} | LOGIN | request_members(words, words)
-    message = _mailer()._compose(Address(OWNER), template, members)
+    message = _mailer()._compose(Stamp(Address(OWNER), STOP), template, members | {"stop": STOP})
     assert message["Subject"] == TEMPLATES[template]
     assert set(message.keys()) == HEADERS
     for kind in ("plain", "html"):
         part = message.get_body((kind,))
         assert part
         text = part.get_content()
-        assert text.count("http") - text.count(LINK) == plain(words).count("http") * (2 if template == "request" else 1)
+        ours = text.count(LINK) + text.count(STOP)
+        assert text.count("http") - ours == plain(words).count("http") * (2 if template == "request" else 1)
         for sign in ("evil.example", "@evil", "://evil", "\u202e", "\u2028", "\x1b", "\x00", "<a href='"):
             assert sign not in text
         assert "x" * 33 not in text
@@ -265,7 +270,7 @@ def test_what_a_stranger_chose_is_never_in_the_subject_and_makes_no_link(templat
 
 def test_no_subject_has_a_place_for_what_somebody_chose() -> None:
     mails = Path(app.mailer.__file__).parent / "templates" / "mail"
-    subjects = {path.stem: path.read_text().splitlines()[0] for path in mails.glob("*.txt")}
+    subjects = {path.stem: path.read_text().splitlines()[0] for path in mails.glob("*.txt") if path.stem != "stop"}
     assert subjects.keys() > TEMPLATES.keys()
     assert not [subject for subject in subjects.values() if "{" in subject]
 
@@ -348,7 +353,7 @@ def test_whatever_is_taken_for_an_address_stands_alone_in_the_header(text: str) 
         address = parse_address(text)
     except BadInput:
         return
-    message = _mailer()._compose(address, "login", LOGIN)
+    message = _mailer()._compose(Stamp(address, STOP), "login", LOGIN | {"stop": STOP})
     sent = email.message_from_bytes(message.as_bytes(), policy=email.policy.default)
     assert [each.addr_spec for each in sent["To"].addresses] == [text]
     assert set(sent.keys()) == HEADERS
@@ -566,7 +571,7 @@ async def test_a_mail_server_in_trouble_changes_no_answer(start: Start, mailbox:
 async def test_when_too_many_mails_wait_one_more_is_dropped(silent: Silent, caplog: pytest.LogCaptureFixture) -> None:
     sender = Sender(silent.url)
     for _ in range(600):
-        sender.mailer.post(Address(OWNER), "login", LOGIN)
+        sender.mailer.post(Stamp(Address(OWNER), STOP), "login", LOGIN)
     assert fates(caplog) == ["event=mail_dropped reason=too_many"] * 100
     silent.release()
     await sender.done()
@@ -652,7 +657,7 @@ async def test_request_mails_wait_ten_times_as_long_as_login_mails(start: Start)
     redis = scene.context.store.redis
 
     async def waits(what: str) -> list[int]:
-        return [await redis.ttl(key) async for key in redis.scan_iter(f"limit:mail:{what}:*")]
+        return [await redis.ttl(key) async for key in redis.scan_iter(f"limit:*:{what}:interval")]
 
     await scene.verify(new_fingerprint(), email=OWNER)
     await log_in(scene)
@@ -689,13 +694,24 @@ async def test_no_log_holds_an_address_a_token_or_a_whole_fingerprint(
     scene.mailbox.refuse = "550 private.person@example.org is unknown"
     await owner.http.post("/login", data={"email": owner.address})
     await scene.at_rest()
-    session = next(cookie.value for cookie in owner.http.cookies.jar)
+    cookies = [str(cookie.value) for cookie in owner.http.cookies.jar]
+    assert len(cookies) == 3
+    scene.mailbox.refuse = ""
+    await owner.http.post("/login", data={"email": owner.address})
+    mail = await scene.mailbox.next_mail(owner.address)
+    code, stop = code_in(mail), str(mail["List-Unsubscribe"])[1:-1]
+    await owner.http.post("/login/code", data={"code": "wrong", "email": owner.address})
+    await owner.http.post("/login/code", data={"code": code})
+    await owner.http.post(httpx.URL(stop).path)
+    await owner.http.post("/login", data={"email": owner.address})
+    await scene.at_rest()
     # The clients and the mail server of this test log as well.
     ours = "\n".join(caplog.handler.format(each) for each in caplog.records if not each.name.startswith(_TOOLS))
     assert "event=mail_sent" in ours
     assert "event=mail_refused" in ours
-    assert session
-    for secret in ("private", link.rpartition("/")[2], fp, fp.lower(), waiting["pair"], session):
+    assert "event=mail_stopped" in ours
+    tokens = [each.rpartition("/")[2] for each in (link, link_in(mail), stop)]
+    for secret in ("private", *tokens, fp, fp.lower(), waiting["pair"], *cookies, code, code.replace(" ", "")):
         assert secret not in ours
 
 
