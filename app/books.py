@@ -272,8 +272,8 @@ class Books:
     ) -> tuple[str, int]:
         """Make a connection of this process the place where the peer is online, by `none` or by a claim that it proved.
 
-        It is `in`, or `out`, or in and its `proof changed`; and that from this version of the Book on, 0 where it is out. `named`: the connection names this user; `demanded`: the server
-        demands proof.
+        It is `in`, or `out`, or in and its `proof changed`; and that from this version of the Book on, 0 where it is
+        out. `named`: the connection names this user; `demanded`: the server demands proof.
         """
         given: dict[str, object] = {"fp": fp, "claim": claim, "named": named, "demanded": demanded}
         given |= {"process": self._bus.process, "connection": connection}
