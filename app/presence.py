@@ -69,6 +69,7 @@ class Presence:
         self.proof_timeout = PROOF_SECONDS
         self._lease: asyncio.Task[None] | None = None
         bus.hear(Found, self._found)
+        bus.after_gap(self._look_everywhere)
 
     async def open(self) -> None:
         """Take the lease that says this process is alive."""
@@ -196,7 +197,7 @@ class Presence:
             return False
         door, by = self._door(connection, connection.book)
         if door is Door.OPEN:
-            return await self._admit(connection)
+            return await self._admit(connection) or connection.due is not None
         if door is Door.PROOF_DUE:
             self._demand(connection, by)
         elif door is Door.PROOF_DEMANDED and connection.named:
@@ -286,9 +287,10 @@ class Presence:
     async def _come_in(self, connection: Connection, book: Book) -> str:
         """Have the store let it in, by the claim by which the book's door is open to it."""
         _, by = self._door(connection, book)
-        outcome = await self._books.admit(
+        outcome, since = await self._books.admit(
             book.uid, connection.fp, by, connection.id, named=connection.named, demanded=self._require_proof
         )
+        connection.since = max(connection.since, since)
         peer = book.verified(connection.fp)
         if outcome == "proof changed" and peer:
             self._notices.proof_changed(book, peer.name)
@@ -317,6 +319,13 @@ class Presence:
     def _found(self, event: Found) -> None:
         for connection in self._connections.unnamed(event.fp):
             self._background.start(self._look_again(connection, self._books.store.books_of(connection.fp)))
+
+    def _look_everywhere(self) -> None:
+        """Somebody may have been approved unheard, and the store may have forgotten who waits."""
+        for connection in self._connections:
+            if connection.looking and connection.stage is Stage.WAITING and connection.book is None:
+                found = self._books.store.wait_for(connection.fp, self._process, self._wait_timeout)
+                self._background.start(self._look_again(connection, found))
 
     # Hearing
 
@@ -357,7 +366,7 @@ class Presence:
                 self._wait(connection, None)
         elif door is not Door.OPEN:
             connection.end(CloseCode.REJECTED, "revoked or removed")
-        else:
+        elif book.version >= connection.since:  # or else what it says of places is from before this admission
             place = book.online.get(connection.fp)
             if place is None or by != book.peers[connection.fp].claim:
                 self._background.start(self._admit_again(connection))
