@@ -13,7 +13,9 @@ test: $(VENV)/dev
 ifdef ARGS
 	$(BIN)/python -m pytest -q $(ARGS)
 else
-	$(BIN)/python -m coverage run -m pytest -q
+	$(BIN)/python -m coverage erase
+	$(BIN)/python -m coverage run -m pytest -q -n 2 --dist loadfile
+	$(BIN)/python -m coverage combine -q
 	$(BIN)/python -m coverage report
 endif
 

@@ -47,6 +47,11 @@ class _Shelf:
     catch_up: asyncio.TimerHandle | None = None
     drop: asyncio.TimerHandle | None = None
 
+    @property
+    def behind(self) -> bool:
+        """Whether the store is known to have more than the Book."""
+        return self.book is None or bool(self.ahead) or self.pending is not None
+
 
 class Books:
     """Holds the Books of this process's sockets and pages, and acts on any book."""
@@ -87,7 +92,7 @@ class Books:
             shelf.drop.cancel()
             shelf.drop = None
         try:
-            if shelf.book is None:
+            if shelf.behind:
                 await self._load(shelf, first=True)
                 await self._forget_the_dead_of(shelf)
         finally:
@@ -317,15 +322,17 @@ class Books:
         named: bool,
         demanded: bool,
         again: bool = False,
-    ) -> str:
+    ) -> tuple[str, int]:
         """Make a connection of this process the place where the peer is online, by `none` or by a claim that it proved.
 
-        It is `in`, or `out`, or in and its `proof changed`. `named`: the connection names this user; `demanded`: the server
-        demands proof; `again`: it was here all the time, so where another process has the peer by now it is `elsewhere`.
+        It is `in`, or `out`, or in and its `proof changed`; and that from this version of the Book on, 0 where it is
+        out. `named`: the connection names this user; `demanded`: the server demands proof; `again`: it was here all the
+        time, so where another process has the peer by now it is `elsewhere`.
         """
         given: dict[str, object] = {"fp": fp, "claim": claim, "named": named, "demanded": demanded}
         given |= {"process": self._bus.process, "connection": connection, "again": again}
-        return self._spread(await self.store.run("admit", uid, given))
+        answer = await self.store.run("admit", uid, given)
+        return self._spread(answer), answer.report.version if answer.report else 0
 
     async def leave(self, uid: str, fp: Fingerprint, connection: str) -> None:
         """A connection of this process ended."""
@@ -428,9 +435,12 @@ class Books:
             listener(change)
 
     async def _load(self, shelf: _Shelf, *, first: bool) -> None:
-        """Load under the shelf's lock. Reports that arrive meanwhile wait, and those that are newer follow."""
+        """Load under the shelf's lock. Reports that arrive meanwhile wait, and those that are newer follow.
+
+        `first`: not where somebody else has just loaded it.
+        """
         async with shelf.lock:
-            if first and shelf.book is not None:
+            if first and not shelf.behind:
                 return
             shelf.pending = []
             try:

@@ -239,7 +239,7 @@ class Presence:
             return False
         door, by = self._door(connection, connection.book)
         if door is Door.OPEN:
-            return await self._admit(connection)
+            return await self._admit(connection) or connection.due is not None
         if door is Door.PROOF_DUE:
             self._demand(connection, by)
         elif door is Door.PROOF_DEMANDED and connection.named:
@@ -329,7 +329,7 @@ class Presence:
     async def _come_in(self, connection: Connection, book: Book, *, again: bool = False) -> str:
         """Have the store let it in, by the claim by which the book's door is open to it."""
         _, by = self._door(connection, book)
-        outcome = await self._books.admit(
+        outcome, since = await self._books.admit(
             book.uid,
             connection.fp,
             by,
@@ -338,6 +338,7 @@ class Presence:
             demanded=self._require_proof,
             again=again,
         )
+        connection.since = max(connection.since, since)
         peer = book.verified(connection.fp)
         if outcome == "proof changed" and peer:
             self._notices.proof_changed(book, peer.name)
@@ -417,7 +418,7 @@ class Presence:
                 self._wait(connection, None)
         elif door is not Door.OPEN:
             connection.end(CloseCode.REJECTED, "revoked or removed")
-        else:
+        elif book.version >= connection.since:  # or else what it says of places is from before this admission
             place = book.online.get(connection.fp)
             if place is None or by != book.peers[connection.fp].claim:
                 self._background.start(self._admit_again(connection))
