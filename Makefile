@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test chaos check screens bench mutants lock clean
+.PHONY: run test chaos fuzz check screens bench mutants lock clean
 
 run: $(VENV)/run
 	@exec $(BIN)/python -m app
@@ -22,6 +22,10 @@ endif
 # Every fault for as long as it lasts in the field, with real processes and signals; takes a quarter of an hour.
 chaos: $(VENV)/dev
 	CHAOS=1 $(BIN)/python -m pytest -q -s tests/chaos
+
+# Devices and owners do whatever comes to their mind for about ten minutes, other things each time.
+fuzz: $(VENV)/dev
+	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest -q --timeout 0 tests/test_authorization.py tests/test_several_books.py
 
 # Pictures of every page, in build/screens.
 screens: $(VENV)/dev
