@@ -218,7 +218,7 @@ def _methods() -> dict[str, str]:
 def _keys_in(method: str) -> set[str]:
     """The kinds of keys that a method names."""
     kinds = set(re.findall(r"f'([a-z]+):\{", method))
-    helpers = {"_uid_key(": "uid", "_secrets_key(": "secrets", "self._remember(": "secrets"}
+    helpers = {"_index_key(": "books", "_uid_key(": "uid", "_secrets_key(": "secrets", "self._remember(": "secrets"}
     kinds |= {kind for helper, kind in helpers.items() if helper in method}
     if "*opened" in method:
         kinds = kinds - {"secrets"} | {"whatever is in secrets"}
