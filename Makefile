@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test check screens bench bench-scaling simulation mutants lock clean
+.PHONY: run test chaos check screens bench bench-scaling simulation mutants lock clean
 
 run: $(VENV)/run
 	@exec $(BIN)/python -m app
@@ -13,9 +13,15 @@ test: $(VENV)/dev
 ifdef ARGS
 	$(BIN)/python -m pytest -q $(ARGS)
 else
-	$(BIN)/python -m coverage run -m pytest -q
+	$(BIN)/python -m coverage erase
+	$(BIN)/python -m coverage run -m pytest -q -n 2 --dist loadfile
+	$(BIN)/python -m coverage combine -q
 	$(BIN)/python -m coverage report
 endif
+
+# Every fault for as long as it lasts in the field, with real processes and signals; takes a quarter of an hour.
+chaos: $(VENV)/dev
+	CHAOS=1 $(BIN)/python -m pytest -q -s tests/chaos
 
 # Pictures of every page, in build/screens.
 screens: $(VENV)/dev

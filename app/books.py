@@ -5,6 +5,7 @@ hold the book. Whoever holds a Book (a socket, an open page) is a listener of it
 """
 
 import asyncio
+import contextlib
 import logging
 import secrets
 from collections.abc import Callable, Iterable, Iterator
@@ -46,6 +47,11 @@ class _Shelf:
     catch_up: asyncio.TimerHandle | None = None
     drop: asyncio.TimerHandle | None = None
 
+    @property
+    def behind(self) -> bool:
+        """Whether the store is known to have more than the Book."""
+        return self.book is None or bool(self.ahead) or self.pending is not None
+
 
 class Books:
     """Holds the Books of this process's sockets and pages, and acts on any book."""
@@ -86,7 +92,7 @@ class Books:
             shelf.drop.cancel()
             shelf.drop = None
         try:
-            if shelf.book is None:
+            if shelf.behind:
                 await self._load(shelf, first=True)
                 await self._forget_the_dead_of(shelf)
         finally:
@@ -201,7 +207,7 @@ class Books:
         """
         given = {"fp": fp, "to": to, "claim": claim, "proved": proved, "seconds": REMOVED_SECONDS}
         await self._act("rekey", uid, given)
-        await self.store.unindex(fp, uid)
+        await self._unindex(fp, uid)
         await self._found(uid, to)
 
     async def uid_for(self, address: Address) -> str:
@@ -238,7 +244,7 @@ class Books:
             "approve", uid, {"fp": fp, "name": given, "most": self.most_peers, "deny": REMOVED_SECONDS} | options
         )
         if replaces:
-            await self.store.unindex(replaces, uid)
+            await self._unindex(replaces, uid)
         await self._found(uid, fp)
 
     async def reject(self, uid: str, fp: Fingerprint, rid: str | None = None) -> None:
@@ -258,12 +264,12 @@ class Books:
     async def revoke(self, uid: str, fp: Fingerprint) -> None:
         """Shut a peer out until its owner approves or removes it; its connection ends at once."""
         await self._act("revoke", uid, {"fp": fp})
-        await self.store.unindex(fp, uid)
+        await self._unindex(fp, uid)
 
     async def remove(self, uid: str, fp: Fingerprint) -> None:
         """Take a peer out of the book; its connection ends at once."""
         await self._act("remove", uid, {"fp": fp, "seconds": REMOVED_SECONDS})
-        await self.store.unindex(fp, uid)
+        await self._unindex(fp, uid)
 
     async def invite(self, uid: str) -> str:
         """A new invite's code: the first device that brings it within an hour is in."""
@@ -307,16 +313,26 @@ class Books:
         self._spread(await self.store.erase(uid, address))
 
     async def admit(
-        self, uid: str, fp: Fingerprint, claim: str, connection: str, *, named: bool, demanded: bool
-    ) -> str:
+        self,
+        uid: str,
+        fp: Fingerprint,
+        claim: str,
+        connection: str,
+        *,
+        named: bool,
+        demanded: bool,
+        again: bool = False,
+    ) -> tuple[str, int]:
         """Make a connection of this process the place where the peer is online, by `none` or by a claim that it proved.
 
-        It is `in`, or `out`, or in and its `proof changed`. `named`: the connection names this user; `demanded`: the server
-        demands proof.
+        It is `in`, or `out`, or in and its `proof changed`; and that from this version of the Book on, 0 where it is
+        out. `named`: the connection names this user; `demanded`: the server demands proof; `again`: it was here all the
+        time, so where another process has the peer by now it is `elsewhere`.
         """
         given: dict[str, object] = {"fp": fp, "claim": claim, "named": named, "demanded": demanded}
-        given |= {"process": self._bus.process, "connection": connection}
-        return self._spread(await self.store.run("admit", uid, given))
+        given |= {"process": self._bus.process, "connection": connection, "again": again}
+        answer = await self.store.run("admit", uid, given)
+        return self._spread(answer), answer.report.version if answer.report else 0
 
     async def leave(self, uid: str, fp: Fingerprint, connection: str) -> None:
         """A connection of this process ended."""
@@ -341,8 +357,26 @@ class Books:
                 raise WeakerProof
 
     async def _found(self, uid: str, fp: Fingerprint) -> None:
+        """It is in: whoever waits for that hears of it. The act is done by now, so it does not fail if this does."""
+        try:
+            await self._index(uid, fp)
+        except Unreachable:
+            self._background.start(self._index_later(uid, fp))
+
+    async def _index_later(self, uid: str, fp: Fingerprint) -> None:
+        while True:
+            await asyncio.sleep(_RETRY_SECONDS)
+            with contextlib.suppress(Unreachable):
+                return await self._index(uid, fp)
+
+    async def _index(self, uid: str, fp: Fingerprint) -> None:
         for process in await self.store.index(fp, uid):
-            self._bus.publish(process, Found(fp))
+            with contextlib.suppress(Unreachable):  # it looks again by itself before long
+                self._bus.publish(process, Found(fp))
+
+    async def _unindex(self, fp: Fingerprint, uid: str) -> None:
+        with contextlib.suppress(Unreachable):  # an entry too many does no harm: every reader looks into the book
+            await self.store.unindex(fp, uid)
 
     # Following
 
@@ -401,9 +435,12 @@ class Books:
             listener(change)
 
     async def _load(self, shelf: _Shelf, *, first: bool) -> None:
-        """Load under the shelf's lock. Reports that arrive meanwhile wait, and those that are newer follow."""
+        """Load under the shelf's lock. Reports that arrive meanwhile wait, and those that are newer follow.
+
+        `first`: not where somebody else has just loaded it.
+        """
         async with shelf.lock:
-            if first and shelf.book is not None:
+            if first and not shelf.behind:
                 return
             shelf.pending = []
             try:

@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 import msgspec
 from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
-from redis.exceptions import RedisError
 
 from app.book import Report
 from app.contact import BEAT, Contact
@@ -96,6 +95,7 @@ class Bus:
         self._renew: Renew | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._renewing: asyncio.Task[None] | None = None
+        self._stale_since: float | None = None  # when it was noticed that events may have been missed
         self._listening = asyncio.Event()
         self._asked: float | None = None  # when the probe that is under way was sent
         self._closed = False  # asked by the loops too, since a client that is cleaning up may swallow a cancellation
@@ -148,6 +148,11 @@ class Bus:
         if receivers == 0:
             unheard(process)
 
+    def refuse(self, event: Deliver, *, slow: bool) -> None:
+        """Say, if that is possible, that it was not delivered: its connection is gone, or out of reach for now (`slow`)."""
+        with contextlib.suppress(Unreachable):
+            self.publish(event.sender_process, Gone(event.sender, event.target, event.number, event.message_id, slow))
+
     def _post(self, process: str, event: Event, sent: Sent | None) -> None:
         self._outbox.append((self._contact.clock(), process, event, sent))
         self._mail.set()
@@ -168,14 +173,14 @@ class Bus:
                 _say(sent, receivers)
 
     async def _send(self, batch: list[tuple[float, str, Event, Sent | None]]) -> list[int | None]:
-        pipeline = self._writer.pipeline(transaction=False)
-        for _, process, event, _ in batch:
-            pipeline.publish(f"process:{process}", msgspec.json.encode(event))
         try:
+            pipeline = self._writer.pipeline(transaction=False)
+            for _, process, event, _ in batch:
+                pipeline.publish(f"process:{process}", msgspec.json.encode(event))
             return list(await pipeline.execute())
-        except (RedisError, OSError, TimeoutError) as error:
+        except Exception as error:  # whatever it is (of a reset, uvloop raises RuntimeError): there is but one writer
             log.warning("event=bus_write_failed error=%s", type(error).__name__)
-            return [None] * len(batch)
+        return [None] * len(batch)
 
     # Listening
 
@@ -191,10 +196,10 @@ class Bus:
                             pause = _SHORTEST_PAUSE
                             self._listening.set()
                             self._ask()
-                            self._start_renewing()
+                            self._start_renewing(self._contact.clock())
                         elif message["type"] == "message":
                             self._take(message["data"])
-            except (RedisError, OSError, TimeoutError) as error:
+            except Exception as error:  # whatever it is: a process that does not listen hears of no revocation
                 if (task := asyncio.current_task()) and task.cancelling():
                     raise  # the client's clean-up failed while we were told to stop
                 log.warning("event=bus_lost error=%s", type(error).__name__)
@@ -211,16 +216,15 @@ class Bus:
                 raise TimeoutError
 
     def _take(self, data: str) -> None:
-        event = self._decoder.decode(data)
+        try:
+            event = self._decoder.decode(data)
+        except msgspec.MsgspecError:  # of another version of this program, while a deploy overlaps two
+            return log.warning("event=bus_event_unknown")
         if self._contact.trusted or isinstance(event, Probe):
             self._dispatch(event)
         elif isinstance(event, Deliver):
             # It may have waited for as long as we stood still. What else is missed will be read anew.
-            self._dispatch_refusal(event)
-
-    def _dispatch_refusal(self, event: Deliver) -> None:
-        with contextlib.suppress(Unreachable):
-            self.publish(event.sender_process, refusal(event, slow=True))
+            self.refuse(event, slow=True)
 
     def _dispatch(self, event: Event) -> None:
         try:
@@ -237,9 +241,8 @@ class Bus:
             await asyncio.sleep(BEAT)
             beats += 1
             self._contact.beat()
-            if self._probe_is_late() and not self._contact.lost:
-                log.warning("event=store_lost")
-                self._contact.lost = True
+            if self._probe_is_late():
+                self._contact.lose()
             if beats % _PROBE_EVERY == 0 or self._contact.lost or not self._contact.trusted:
                 self._ask()
 
@@ -254,30 +257,29 @@ class Bus:
 
     def _heard_itself(self, probe: Probe) -> None:
         was_lost, self._asked = self._contact.lost, None
-        if self._contact.heard(probe.asked):
+        if self._contact.heard(probe.asked) or was_lost:
             self._start_renewing(probe.asked)
-        elif was_lost:
-            log.warning("event=store_found")
-            self._start_renewing()
 
-    def _start_renewing(self, asked: float | None = None) -> None:
-        """Read anew what may be out of date; once at a time, and what comes meanwhile begins it again."""
-        if self._renewing:
-            self._renewing.cancel()
-        self._renewing = asyncio.create_task(self._renew_all(asked))
+    def _start_renewing(self, since: float) -> None:
+        """Read anew what may be out of date; once at a time, and once more where it was noticed again meanwhile."""
+        self._stale_since = since
+        if self._renewing is None or self._renewing.done():
+            self._renewing = asyncio.create_task(self._renew_all())
 
-    async def _renew_all(self, asked: float | None) -> None:
-        if self._renew:
-            await self._renew()
-        if asked is not None:
-            self._contact.renewed(asked)
-
-
-def refusal(event: Deliver, *, slow: bool) -> Gone:
-    """The answer to a Deliver that was not delivered."""
-    return Gone(event.sender, event.target, event.number, event.message_id, slow)
+    async def _renew_all(self) -> None:
+        while self._stale_since is not None and self._renew:
+            since, self._stale_since = self._stale_since, None
+            try:
+                await self._renew()
+            except Exception as error:  # the next probe begins it again where nothing may be trusted yet
+                log.error("event=renew_failed error=%s", fault(error))
+            else:
+                self._contact.renewed(since)
 
 
 def _say(sent: Sent | None, receivers: int | None) -> None:
     if sent:
-        sent(receivers)
+        try:
+            sent(receivers)
+        except Exception as error:  # one event that fails must not end the writing for all
+            log.error("event=bus_event_failed error=%s", fault(error))

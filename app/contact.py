@@ -4,8 +4,11 @@ A process that hears nothing of the store hears of no revocation either. So afte
 it stood still (a suspended machine, a stopped process) nothing until it has read all of its Books anew.
 """
 
+import logging
 import time
 from collections.abc import Callable
+
+log = logging.getLogger("peerbook.contact")
 
 LONGEST_SILENCE = 30.0
 """Seconds without a sign of the store after which nothing is relayed."""
@@ -23,27 +26,41 @@ class Contact:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
         self.lost = False
+        self._when_lost: Callable[[], None] = lambda: None
         self._heard = clock()
         self._distrusted_at: float | None = None
-        self._trusted_until = clock() + LONGEST_SILENCE
         self._next_beat = clock() + BEAT
+        self._trusted_until = 0.0
+        self._trust()
 
     @property
     def trusted(self) -> bool:
         """Whether the Books in memory may be acted on now. Asked for every message, so it is one comparison."""
         return self.clock() <= self._trusted_until
 
+    def after_loss(self, hearer: Callable[[], None]) -> None:
+        """Have `hearer` called whenever the store is found to be out of reach."""
+        self._when_lost = hearer
+
+    def lose(self) -> None:
+        """The store does not answer. Whoever asks it is refused at once, until it is heard again."""
+        if not self.lost:
+            log.warning("event=store_lost")
+            self.lost = True
+            self._when_lost()
+
     def beat(self) -> None:
         """To be called every second; one that comes late shows that the process stood still."""
-        now = self.clock()
-        if now - self._next_beat > STANDSTILL:
-            self._distrusted_at = now
-        self._next_beat = now + BEAT
+        self._doubt()
+        self._next_beat = self.clock() + BEAT
         self._trust()
 
     def heard(self, asked: float) -> bool:
         """The store answered a question of that time. True where all that is known must be read anew first."""
-        self.lost = False
+        self._doubt()
+        if self.lost:
+            log.warning("event=store_found")
+            self.lost = False
         self._heard = max(self._heard, asked)
         if self._distrusted_at is not None:
             return asked >= self._distrusted_at
@@ -55,6 +72,14 @@ class Contact:
         if self._distrusted_at is not None and asked >= self._distrusted_at:
             self._distrusted_at = None
             self._trust()
+
+    def _doubt(self) -> None:
+        """After a standstill or a silence that was too long, only what is asked from now on counts."""
+        now = self.clock()
+        stood_still = now - self._next_beat > STANDSTILL
+        silent = now - self._heard > LONGEST_SILENCE
+        if stood_still or (silent and self._distrusted_at is None):
+            self._distrusted_at = now
 
     def _trust(self) -> None:
         if self._distrusted_at is not None:

@@ -125,6 +125,7 @@ class Context:
         self.assets = Assets()
         self.pages = Pages(settings, self.assets)
         self.streams = Streams()
+        self.contact.after_loss(self.streams.stir)
 
     async def open(self) -> None:
         """Begin: the store's scripts, this process's lease and channel. Raises Unreachable without a store."""

@@ -12,7 +12,7 @@ from typing import Any
 from app.background import Background
 from app.book import Place
 from app.books import Books
-from app.bus import Bus, Deliver, Gone, refusal
+from app.bus import Bus, Deliver, Gone
 from app.closecodes import CloseCode
 from app.connections import Connection, Connections
 from app.contact import Contact
@@ -101,7 +101,7 @@ class Signaling:
             case Rename():
                 renamed = self._books.rename(book.uid, connection.fp, command.name)
                 return self._answer(connection, renamed, message_id)
-            case Rekey():
+            case _:
                 return self._rekey(connection, command, message_id)
         return None
 
@@ -178,11 +178,11 @@ class Signaling:
         """Another process forwards to a connection that it takes to be here."""
         target = self._connections.get(event.connection)
         if target is None or target.ended:
-            self._bus.publish(event.sender_process, refusal(event, slow=False))
+            self._bus.refuse(event, slow=False)
             if target is None:
                 self._background.start(self._books.leave(event.uid, event.target, event.connection))
         elif not target.deliver(event.frame.encode()):
-            self._bus.publish(event.sender_process, refusal(event, slow=True))
+            self._bus.refuse(event, slow=True)
 
     def _gone(self, event: Gone) -> None:
         source = self._connections.get(event.sender)

@@ -355,7 +355,7 @@ class Store:
         try:
             return await self._answer(command())
         except Unreachable as error:
-            if not isinstance(error.__cause__, BrokenError):
+            if not isinstance(error.__cause__, BrokenError | RuntimeError):
                 raise
             return await self._answer(command())
 
@@ -373,9 +373,9 @@ class Store:
         except NoScriptError:
             raise
         except (SilentError, TimeoutError) as error:
-            self._contact.lost = True  # until the bus hears of it again
+            self._contact.lose()  # until the bus hears of it again
             raise Unreachable from error
-        except (RedisError, OSError) as error:
+        except (RedisError, OSError, RuntimeError) as error:  # RuntimeError: uvloop's, for a connection that was reset
             raise Unreachable from error
 
 

@@ -8,6 +8,9 @@ from app.book import Change
 HEARTBEAT = 20.0
 """Seconds after which a page that heard nothing is told that the stream lives."""
 
+AGAIN = 2.0
+"""Seconds after which a page that was told that the store is out of reach hears of it again."""
+
 
 class Stream:
     """One open page. It is out of date from the start, so the first thing it gets is how things stand."""
@@ -47,6 +50,11 @@ class Streams:
             stream.end()
         self._open.add(stream)
         return stream
+
+    def stir(self) -> None:
+        """The store is out of reach: every page finds that out now, and not with its next heartbeat."""
+        for stream in self._open:
+            stream.hear(Change())
 
     def discard(self, stream: Stream) -> None:
         """Its page is gone."""

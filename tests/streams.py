@@ -42,10 +42,14 @@ class PageStream:
             if name == "book" and wanted(data):
                 return data
 
+    async def hear_until(self, wanted: str) -> None:
+        """Pass over what comes until an event of that name."""
+        while (await self.hear())[0] != wanted:
+            pass
+
     async def hear_end(self) -> None:
         """Wait for the event that says the session is over, and for the end of the stream."""
-        while (await self.hear())[0] != "end":
-            pass
+        await self.hear_until("end")
         assert await self.rest() == ""
 
     async def rest(self) -> str:

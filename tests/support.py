@@ -55,6 +55,7 @@ class Mailbox:
         self.refuse = ""
         self._news = asyncio.Condition()
         self.url = ""
+        self.port = 0
 
     async def handle_RCPT(
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
@@ -84,6 +85,10 @@ class Mailbox:
     async def next_link(self, to: str) -> str:
         """The link in the next mail to that address."""
         return link_in(await self.next_mail(to))
+
+    def addressees(self) -> set[str]:
+        """To whom the mails are that lie in the box."""
+        return {to for to, _ in self.mails}
 
     async def _next(self, box: list[tuple[str, EmailMessage]], to: str) -> EmailMessage:
         async with self._news:
@@ -312,7 +317,8 @@ async def open_mailbox(**options: Any) -> AsyncIterator[Mailbox]:
         return calls[-1]
 
     server = await loop.create_server(answer, "127.0.0.1", 0)
-    mailbox.url = f"smtp://127.0.0.1:{server.sockets[0].getsockname()[1]}?starttls=0"
+    mailbox.port = server.sockets[0].getsockname()[1]
+    mailbox.url = f"smtp://127.0.0.1:{mailbox.port}?starttls=0"
     try:
         yield mailbox
     finally:

@@ -52,7 +52,8 @@ def rename_unseen(process: Context, uid: str, fp: Fingerprint, name: str) -> Awa
 
 
 async def admit(process: Context, uid: str, device: Device, connection: str = "c1") -> bool:
-    return await process.books.admit(uid, device.fp, device.claim, connection, named=True, demanded=False) == "in"
+    outcome, _ = await process.books.admit(uid, device.fp, device.claim, connection, named=True, demanded=False)
+    return outcome == "in"
 
 
 class Gate:
@@ -125,6 +126,15 @@ async def test_a_lost_event_of_a_book_that_waits_for_its_next_listener_is_not_fo
     await rename_unseen(process, uid, device.fp, "lost")
     await process.books.check()
     assert (await held(process, uid, listener)).peers[device.fp].name == "lost"
+
+
+async def test_a_book_that_is_read_anew_and_is_as_it_was_makes_no_news(process: Context, uid: str) -> None:
+    await verified(process, uid)
+    listener = Listener()
+    await held(process, uid, listener)
+    await process.books.check()
+    await process.books._reload(process.books._shelves[uid])
+    assert listener.heard_nothing
 
 
 async def test_an_event_that_comes_twice_or_too_late_changes_nothing(open_process: OpenProcess) -> None:
@@ -754,7 +764,8 @@ async def test_where_proof_is_demanded_only_proved_connections_are_let_in(proces
     await listener.hear(lambda change: change.owner)
     assert book.owner.require_proof
     assert not await admit(process, uid, device)
-    assert await process.books.admit(uid, device.fp, CERTIFICATE, "c1", named=True, demanded=False) == "proof changed"
+    outcome, _ = await process.books.admit(uid, device.fp, CERTIFICATE, "c1", named=True, demanded=False)
+    assert outcome == "proof changed"
     await process.books.require_proof(uid, False)
     assert await admit(process, uid, await verified(process, uid, "phone"))
 

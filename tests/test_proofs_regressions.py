@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.bus import Changed
+from app.bus import Changed, Found
 from app.claims import CERTIFICATE, NO_CLAIM
 from app.context import Context
 from app.owners import Uid
@@ -150,6 +150,7 @@ async def test_a_device_that_is_let_in_by_two_changes_at_once_is_welcomed_once(
 ) -> None:
     here, there = await open_process(), await open_process()
     uid = await here.books.enroll(OWNER)
+    await here.books.note(uid, "the book has a version")
     device = a_device()
     socket = await Socket(there, device, OWNER).arrive()
     assert (await socket.hear())["code"] == 401
@@ -200,6 +201,27 @@ async def test_devices_of_a_deleted_account_hear_nothing_of_each_other(process: 
     assert laptop._heard.empty()
 
 
+async def test_of_two_connections_that_come_at_once_to_two_processes_the_newest_stays(
+    open_process: OpenProcess,
+) -> None:
+    here, there = await open_process(), await open_process()
+    uid = await here.books.enroll(OWNER)
+    device = await verified(here, uid)
+    await Socket(there, await verified(here, uid, "phone"), Uid(uid)).come_in()
+    hear = there.bus._hear[Changed]
+    late: list[Changed] = []
+    there.bus._hear[Changed] = late.append
+    older = await Socket(here, device, Uid(uid)).come_in()
+    await eventually(lambda: bool(late))
+    newer = await Socket(there, device, Uid(uid)).come_in()
+    for event in late:
+        hear(event)
+    assert await older.closed == 4409
+    await at_rest(there)
+    assert (await newer.ask({"command": "get_list"}))["code"] == 200
+    assert not newer.closed.done()
+
+
 # Waiting outside
 
 
@@ -232,3 +254,39 @@ async def test_a_device_that_was_removed_and_entered_ahead_waits_where_proof_is_
     await at_rest(process)
     assert not socket.closed.done()
     assert (await socket.hear())["code"] == 200
+
+
+# Waiting, and naming nobody
+
+
+async def test_one_that_names_nobody_is_let_in_though_an_earlier_event_is_still_on_its_way(
+    open_process: OpenProcess,
+) -> None:
+    here, there = await open_process(), await open_process()
+    uid = await here.books.enroll(OWNER)
+    phone = await Socket(there, await verified(here, uid, "phone"), Uid(uid)).come_in()
+    waiting = await Socket(there, a_device("laptop")).arrive()
+    assert (await waiting.hear())["code"] == 401
+    await here.books.ask(uid, None, waiting.connection.device)
+    await at_rest(there)
+    hear = there.bus._hear[Changed]
+    late: list[Changed] = []
+    there.bus._hear[Changed] = lambda event: hear(event) if late else late.append(event)
+    await here.books.rename(uid, phone.fp, "pixel")
+    await here.books.approve(uid, waiting.fp)
+    assert (await waiting.hear())["code"] == 200
+    assert late
+
+
+async def test_one_that_names_nobody_is_let_in_after_a_gap_in_which_it_was_approved(open_process: OpenProcess) -> None:
+    here, there = await open_process(), await open_process()
+    uid = await here.books.enroll(OWNER)
+    waiting = await Socket(there, a_device()).arrive()
+    assert (await waiting.hear())["code"] == 401
+    await here.books.ask(uid, None, waiting.connection.device)
+    lost: list[Found] = []
+    there.bus._hear[Found] = lost.append
+    await here.books.approve(uid, waiting.fp)
+    await eventually(lambda: bool(lost))
+    await there.presence._renew()
+    assert (await waiting.hear())["code"] == 200

@@ -260,6 +260,35 @@ async def test_logging_out_ends_this_session_only(process: Context, uid: str) ->
     assert await process.sessions.visit(there.cookie)
 
 
+async def test_a_session_that_ended_is_not_remembered_beside_its_user(process: Context, uid: str, redis: Redis) -> None:
+    here, there = await log_in(process, uid), await log_in(process, uid)
+    assert await redis.zcard(f"secrets:{{{uid}}}") == 4
+    await process.sessions.end(here.cookie)
+    left = await redis.zrange(f"secrets:{{{uid}}}", 0, -1)
+    assert f"session:{hashlib.sha256(there.cookie.encode()).hexdigest()}" in left
+    assert f"session:{hashlib.sha256(here.cookie.encode()).hexdigest()}" not in left
+
+
+async def test_a_visit_shows_the_book_its_activity_and_the_session_that_opened_it(process: Context, uid: str) -> None:
+    device = await verified(process, uid)
+    login = await log_in(process, uid)
+    visit = await process.sessions.visit(login.cookie)
+    assert visit
+    assert (visit.cookie, set(visit.book.peers), visit.fresh) == (login.cookie, {device.fp}, True)
+    assert "approved" in {line.what for line in visit.activity}
+
+
+async def test_links_sessions_and_browsers_are_too_long_to_guess(process: Context, uid: str) -> None:
+    _, secret = signer().loads_unsafe(await new_token(process, uid))
+    login = await log_in(process, uid)
+    bits = {"link": secret, "session": login.cookie.partition(".")[2], "browser": login.browser}
+    assert {name: len(text) * 6 // 8 * 8 for name, text in bits.items()} == {
+        "link": 192,
+        "session": 256,
+        "browser": 192,
+    }
+
+
 # Signing out everywhere, from a mail
 
 

@@ -4,25 +4,29 @@ from sanic import Blueprint
 from sanic.response import HTTPResponse
 
 from app.context import Context, Request
+from app.errors import Unreachable
 from app.handlers.visits import book_members, visit_of, without_session
-from app.streams import HEARTBEAT, Stream
+from app.streams import AGAIN, HEARTBEAT, Stream
 
 events = Blueprint("events")
 
 
 @events.get("/peers/events")
 async def follow(request: Request) -> HTTPResponse | None:
-    """The page's part that lives, now and after every change, for as long as the session lasts."""
+    """The page's part that lives, now and after every change, for as long as the session lasts.
+
+    While the store is out of reach the page is told so (`away`), and hears how things stand when it is back.
+    """
     context: Context = request.app.ctx
     visit = await visit_of(request, prolong=False)
     if visit is None:
         return without_session(request)
     uid = visit.book.uid
     del visit  # an open page that waits keeps no copy of its book
-    response = await request.respond(content_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
     stream = context.streams.open()
     try:
         await context.books.hold(uid, stream.hear)
+        response = await request.respond(content_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
         await _tell(request, response, stream)
     finally:
         context.streams.discard(stream)
@@ -31,12 +35,17 @@ async def follow(request: Request) -> HTTPResponse | None:
 
 
 async def _tell(request: Request, response: HTTPResponse, stream: Stream) -> None:
-    shown = None
+    shown, pause = None, HEARTBEAT
     while True:
-        await stream.wait(HEARTBEAT)
+        await stream.wait(pause)
         if stream.ended:
             return
-        visit = await visit_of(request, prolong=False)
+        try:
+            visit, pause = await visit_of(request, prolong=False), HEARTBEAT
+        except Unreachable:
+            shown, pause = None, AGAIN
+            await response.send("event: away\ndata:\n\n")
+            continue
         if visit is None:
             await response.send("event: end\ndata:\n\n")
             return

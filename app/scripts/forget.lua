@@ -8,6 +8,6 @@ for i = 1, #places, 2 do
     gone[#gone + 1] = places[i]
   end
 end
-redis.call('SREM', key('interest'), given.process)
-if #gone == 0 then return unchanged('nobody') end
-return changed('forgotten', gone, {})
+local result = #gone == 0 and unchanged('nobody') or changed('forgotten', gone, {})
+redis.call('SREM', key('interest'), given.process) -- not before: if it lives after all, it has to hear of this
+return result

@@ -197,6 +197,10 @@
       first = false;
       show(event.data);
     });
+    stream.addEventListener("away", () => {
+      note.textContent = "Out of reach… what you see may be out of date, and nothing can be changed right now.";
+      note.hidden = false;
+    });
     stream.addEventListener("end", () => { disconnect(); location.href = "/"; });
     stream.onerror = lost;
   }
