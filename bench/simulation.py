@@ -38,7 +38,7 @@ IDLE_SECONDS = 30.0
 MOST_OFF = 0.2
 _AT_ONCE = 40
 _PATIENCE = 60.0
-_LEASE_EVERY, _PROBE_EVERY = 10.0, 5.0
+_LEASE_EVERY, _PROBE_EVERY = 9.0, 5.0
 _VERSIONS_AT_ONCE = 1000
 _SENT = ("evalsha", "publish", "mget", "set")
 

@@ -119,13 +119,13 @@ async def test_no_script_touches_keys_of_two_users(process: Context, ran: dict[s
 async def _come_and_go(process: Context, uid: str) -> None:
     books, laptop = process.books, await verified(process, uid)
     for connection in ("c1", "c2"):
-        assert await books.admit(uid, laptop.fp, laptop.claim, connection, named=True, demanded=False) == "in"
+        assert (await books.admit(uid, laptop.fp, laptop.claim, connection, named=True, demanded=False))[0] == "in"
     await books.leave(uid, laptop.fp, "c2")
     await books.admit(uid, laptop.fp, laptop.claim, "c3", named=True, demanded=False)
     await books.forget(uid, process.process)
     added = fingerprint()
     await books.add(uid, added, "doorbell", "lab")
-    assert await books.admit(uid, added, "none", "c4", named=True, demanded=False) == "in"
+    assert (await books.admit(uid, added, "none", "c4", named=True, demanded=False))[0] == "in"
 
 
 async def _answer_requests(process: Context, uid: str) -> None:
@@ -152,7 +152,7 @@ async def _prove(process: Context, uid: str) -> None:
     await books.ask(uid, None, device)
     await books.certify(uid, device)
     await books.approve(uid, device.fp)
-    assert await books.admit(uid, device.fp, "certificate", "c5", named=True, demanded=True) == "in"
+    assert (await books.admit(uid, device.fp, "certificate", "c5", named=True, demanded=True))[0] == "in"
     await books.rekey(uid, device.fp, fingerprint(), "certificate", proved=True)
     await books.require_proof(uid, True)
     await books.require_proof(uid, False)
