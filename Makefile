@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test chaos fuzz check screens bench mutants lock clean
+.PHONY: run test chaos fuzz check screens bench bench-scaling mutants lock clean
 
 run: $(VENV)/run
 	@exec $(BIN)/python -m app
@@ -37,6 +37,14 @@ bench: $(VENV)/dev
 	$(BIN)/python -m bench.descriptions
 	$(BIN)/python -m bench.dials
 	$(BIN)/python -m bench.enumeration
+
+# What a second process gives and takes, and how cost grows with the peers; takes some minutes and wants an idle machine.
+bench-scaling: $(VENV)/dev
+	$(BIN)/python -m bench.scaling
+
+# The formulas of docs/scaling.md against 100,000 peers on 50 processes. Takes ten minutes and a gigabyte.
+simulation: $(VENV)/dev
+	$(BIN)/python -m bench.simulation
 
 # Changes the rules one by one, and says which changes no test minds. Takes the better part of an hour.
 mutants: $(VENV)/dev
