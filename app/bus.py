@@ -71,6 +71,8 @@ class Bus:
         self._subscriber = subscriber
         self._outbox: list[tuple[str, Event, Sent | None]] = []
         self._mail = asyncio.Event()
+        self._empty = asyncio.Event()
+        self._empty.set()
         self._hear: dict[type[Any], Callable[[Any], None]] = {}
         self._after_gap: Callable[[], None] = lambda: None
         self._tasks: list[asyncio.Task[None]] = []
@@ -91,6 +93,10 @@ class Bus:
         self._tasks = [asyncio.create_task(self._write()), asyncio.create_task(self._listen())]
         await self._listening.wait()
 
+    async def flush(self) -> None:
+        """Wait until all events have left."""
+        await self._empty.wait()
+
     async def close(self) -> None:
         """Stop. What waits in the outbox is given up."""
         self._closed = True
@@ -107,6 +113,7 @@ class Bus:
             raise Unreachable
         self._outbox.append((process, event, sent))
         self._mail.set()
+        self._empty.clear()
 
     def tell(self, processes: Iterable[str], event: Event) -> None:
         """Send an event to all of the processes but this one. One that can't be reached reloads later."""
@@ -125,6 +132,8 @@ class Bus:
             for (_, _, sent), receivers in zip(batch, await self._send(batch), strict=True):
                 if sent:
                     sent(receivers)
+            if not self._outbox:
+                self._empty.set()
 
     async def _send(self, batch: list[tuple[str, Event, Sent | None]]) -> list[int | None]:
         pipeline = self._writer.pipeline(transaction=False)

@@ -24,7 +24,7 @@ and on a cluster alike. Times are the store's own (TIME, EX), so clocks of sever
 """
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -87,6 +87,22 @@ class Store:
             await self.open()
             raw = await self._answer(self.redis.evalsha(self._shas[script], 1, *arguments))
         return _read_answer(uid, raw)
+
+    async def run_all(self, calls: Sequence[tuple[str, str, Mapping[str, Any]]]) -> list[Answer]:
+        """Scripts (script, uid, given) in one round trip; each is atomic, all of them together are not."""
+        if not calls:
+            return []
+        for again in (True, False):
+            pipeline = self.redis.pipeline(transaction=False)
+            for script, uid, given in calls:
+                pipeline.evalsha(self._shas[script], 1, f"user:{{{uid}}}", uid, msgspec.json.encode(given).decode())
+            raws = await self._answer(pipeline.execute(raise_on_error=False))
+            if not (again and any(isinstance(raw, NoScriptError) for raw in raws)):
+                break
+            await self.open()
+        if any(isinstance(raw, Exception) for raw in raws):
+            raise Unreachable
+        return [_read_answer(uid, raw) for (_, uid, _), raw in zip(calls, raws, strict=True)]
 
     # Users
 
@@ -173,9 +189,9 @@ class Store:
         _, _, uids = await self._answer(pipeline.execute())
         return set(uids)
 
-    async def stop_waiting_for(self, fp: Fingerprint, process: str) -> None:
-        """Nobody of this process waits for the fingerprint any more."""
-        await self._answer(self.redis.srem(f"wait:{fp}", process))
+    async def stop_waiting_for(self, fps: Iterable[Fingerprint], process: str) -> None:
+        """Nobody of this process waits for these fingerprints any more."""
+        await self._remove_each((f"wait:{fp}" for fp in fps), process)
 
     # Links and sessions, by the hash of their secret
 
@@ -254,9 +270,9 @@ class Store:
         leases = await self._answer(self.redis.mget([f"process:{name}" for name in names]))
         return {name for name, lease in zip(names, leases, strict=True) if lease}
 
-    async def lose_interest(self, uid: str, process: str) -> None:
-        """The process holds that book no more."""
-        await self._answer(self.redis.srem(f"interest:{{{uid}}}", process))
+    async def lose_interest(self, uids: Iterable[str], process: str) -> None:
+        """The process holds these books no more."""
+        await self._remove_each((f"interest:{{{uid}}}" for uid in uids), process)
 
     # Limits
 
@@ -272,6 +288,14 @@ class Store:
         pipeline.ttl(f"limit:{what}")
         _, count, left = await self._answer(pipeline.execute())
         return int(count), max(1, int(left))
+
+    async def _remove_each(self, keys: Iterable[str], member: str) -> None:
+        """Take the member out of each of these sets, in one round trip."""
+        pipeline = self.redis.pipeline(transaction=False)
+        for key in keys:
+            pipeline.srem(key, member)
+        if pipeline.command_stack:
+            await self._answer(pipeline.execute())
 
     async def _answer(self, command: Any) -> Any:
         """The answer to a command, whose type redis-py leaves open between its sync and its async client."""
