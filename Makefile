@@ -21,10 +21,11 @@ endif
 screens: $(VENV)/dev
 	$(BIN)/python -m pytest -q tests/screens.py
 
-# What a page costs, and a device that nobody wants.
+# What a page costs, and a device that nobody wants; how long a stop takes.
 bench: $(VENV)/dev
 	$(BIN)/python -m bench.pages
 	$(BIN)/python -m bench.dials
+	$(BIN)/python -m bench.stop
 
 check: $(VENV)/dev
 	$(BIN)/ruff check .

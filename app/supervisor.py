@@ -111,6 +111,8 @@ class Supervisor:
     async def _keep_all(self, ready: Callable[[], None]) -> int:
         """Fill all places and keep them filled. Where the first worker can't start none can: returns its exit code."""
         first = await self._start(0)
+        if first is None:
+            return 1
         if not await first.is_ready():
             return max(1, await first.end())
         async with asyncio.TaskGroup() as tasks:
@@ -121,23 +123,28 @@ class Supervisor:
             ready()
         raise AssertionError("places are kept for ever")
 
-    async def _keep(self, place: int, worker: Worker, tasks: asyncio.TaskGroup) -> None:
+    async def _keep(self, place: int, worker: Worker | None, tasks: asyncio.TaskGroup) -> None:
         """One worker after the other. What waits at the listener meanwhile is for the next one."""
         pause, loop = _FIRST_PAUSE, asyncio.get_running_loop()
         while True:
             began = loop.time()
-            if await worker.is_ready():
-                self._filled[place].set()
-            await worker.retired()
-            tasks.create_task(self._see_off(worker))
+            if worker:
+                if await worker.is_ready():
+                    self._filled[place].set()
+                await worker.retired()
+                tasks.create_task(self._see_off(worker))
             if loop.time() - began > _STEADY_SECONDS:
                 pause = _FIRST_PAUSE
             await asyncio.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
             worker = await self._start(place)
 
-    async def _start(self, place: int) -> Worker:
-        worker = await Worker.start(self._listeners[place], self._store_url)
+    async def _start(self, place: int) -> Worker | None:
+        try:
+            worker = await Worker.start(self._listeners[place], self._store_url)
+        except OSError as error:  # no room for one more process
+            log.error("event=worker_not_started error=%s", type(error).__name__)
+            return None
         self._workers.add(worker)
         return worker
 

@@ -19,6 +19,7 @@ class Wire(asyncio.Protocol):
 
     def __init__(self) -> None:
         self.heard = bytearray()
+        self.heard_at = 0.0
         self.transport: asyncio.Transport
         self.answered: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self.greeted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -28,6 +29,7 @@ class Wire(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.heard += data
+        self.heard_at = asyncio.get_running_loop().time()
         if not self.answered.done() and b"\r\n\r\n" in self.heard:
             head, _, rest = bytes(self.heard).partition(b"\r\n\r\n")
             self.heard[:] = rest

@@ -73,12 +73,13 @@ async def stops(started: Program) -> None:
 
 @asynccontextmanager
 async def busy_stopping(started: Program, scene: Scene, silent: SilentMailServer) -> AsyncIterator[None]:
-    """A server that was told to stop, and has a mail in its hands for as long as it may."""
+    """A server that was told to stop, and has a mail in its hands until the end of the block."""
     await scene.verify(new_fingerprint(), email="owner@example.org")
     await asyncio.wait_for(silent.called.wait(), SECONDS)
     os.kill(started.pid, signal.SIGTERM)
     await started.line("event=stopping")
     yield
+    silent.release()
     assert await started.exit_code() == 0
 
 
