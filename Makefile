@@ -31,12 +31,13 @@ fuzz: $(VENV)/dev
 screens: $(VENV)/dev
 	$(BIN)/python -m pytest -q tests/screens.py
 
-# What a page, the check of an offer and a device that nobody wants cost, and whether the time of an answer tells which addresses are known.
+# What a page, the check of an offer, an unwanted device and a stop cost, and whether the time of an answer tells which addresses are known.
 bench: $(VENV)/dev
 	$(BIN)/python -m bench.pages
 	$(BIN)/python -m bench.descriptions
 	$(BIN)/python -m bench.dials
 	$(BIN)/python -m bench.enumeration
+	$(BIN)/python -m bench.stop
 
 # What a second process gives and takes, and how cost grows with the peers; takes some minutes and wants an idle machine.
 bench-scaling: $(VENV)/dev

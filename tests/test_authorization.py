@@ -263,7 +263,7 @@ class Authorization(RuleBasedStateMachine):
     async def _hear_out(self, here: Context, there: Context) -> None:
         """Whatever `here` has sent to `there` was heard there when the answer to this comes back."""
         probe, number = self.probes[self.processes.index(here)], next(_numbers)
-        question = Deliver("no connection", "{}", probe.fp, here.process, probe.connection.id, number)
+        question = Deliver(NOBODY, probe.fp, "no connection", "{}", here.process, probe.connection.id, 0, number)
         here.bus.publish(there.process, question)
         await probe.hear(lambda heard: heard.get("id") == number)
 
@@ -739,8 +739,7 @@ class Authorization(RuleBasedStateMachine):
             await self._hear_out(here, other)
         finally:
             other.bus._hear = hear
-        for reload in other.bus._after_gap:
-            reload()
+        await other.presence._renew()
 
     @rule(
         owner=owners,

@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 from app import store as store_module
 from app.addresses import Address
 from app.book import Report
+from app.books import Departure
 from app.claims import claim_of_secret
 from app.context import Context
 from app.invites import invite_digest
@@ -133,7 +134,7 @@ async def _answer_requests(process: Context, uid: str) -> None:
     asking = [a_device(f"device {number}") for number in range(7)]
     for number, device in enumerate(asking):
         await books.ask(uid, None, device, waiter=f"w{number}" if number == 3 else None)
-    await books.unwait(uid, asking[3], "w3")
+    await books.depart([Departure(asking[3], "w3", asked=uid)])
     await books.reject(uid, asking[4].fp)
     assert await books.ask(uid, None, asking[4]) == "denied"
     await books.approve(uid, asking[5].fp)
