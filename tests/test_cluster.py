@@ -42,6 +42,8 @@ PIPELINES = {
     "session_and_book": {"session", "user", "activity"},
     "end_session": {"session", "secrets"},
     "count": {"limit"},
+    "run_all": {"user"},
+    "_remove_each": set(),
 }
 
 # A transaction is done as a whole, so all of it is about one key.
@@ -87,14 +89,21 @@ async def process(cluster_url: str) -> AsyncIterator[Context]:
 def ran(process: Context, monkeypatch: pytest.MonkeyPatch) -> dict[str, set[str]]:
     """The scripts that ran, each with its outcomes."""
     seen: dict[str, set[str]] = {}
-    run = process.store.run
+    run, run_all = process.store.run, process.store.run_all
 
     async def note(script: str, uid: str, given: Any) -> Any:
         answer = await run(script, uid, given)
         seen.setdefault(script, set()).add(answer.outcome)
         return answer
 
+    async def note_all(calls: Any) -> Any:
+        answers = await run_all(calls)
+        for (script, *_), answer in zip(calls, answers, strict=True):
+            seen.setdefault(script, set()).add(answer.outcome)
+        return answers
+
     monkeypatch.setattr(process.store, "run", note)
+    monkeypatch.setattr(process.store, "run_all", note_all)
     return seen
 
 
