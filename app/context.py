@@ -45,7 +45,7 @@ _BUS_SECONDS = 2.0
 # A stop takes five seconds at the most: three to drain, a moment for requests that are being answered (server.py), one
 # to take leave of the store, and what is left for a store of our own (embedded.py) and the end of the program.
 _DRAIN_SECONDS = 3.0
-_CLOSE_SECONDS = 0.4
+_CLOSE_SECONDS = 0.6
 
 
 class Context:

@@ -19,7 +19,7 @@ from app.lifeline import die_with_parent
 
 _START_SECONDS = 10.0
 _LOCK_SECONDS = 2.0
-_STOP_SECONDS = 0.8  # then it is stuck; what it answered before is in the hands of the system already
+_STOP_SECONDS = 0.7  # then it is stuck; what it answered before is in the hands of the system already
 _SHORTEST_SECRET = 32
 
 

@@ -38,7 +38,7 @@ from app.wsprotocol import SocketProtocol
 log = logging.getLogger("peerbook")
 
 _REQUEST_SECONDS = 15
-_CUT_SECONDS = 0.4
+_CUT_SECONDS = 0.3
 
 
 def build(settings: Settings, context: Context) -> App:
@@ -108,7 +108,7 @@ class Running:
         sanic.Sanic.unregister_app(self.app)
 
     def _waiting(self) -> Iterator[socket.socket]:
-        with contextlib.suppress(BlockingIOError):
+        with contextlib.suppress(OSError):  # there is none left, or no room for it
             while True:
                 yield self._listener.accept()[0]
 

@@ -17,7 +17,7 @@ from app.orders import Orders
 
 log = logging.getLogger("peerbook")
 
-_END_SECONDS = 4.1  # a worker needs less even where all that it waits for is stuck
+_END_SECONDS = 4.2  # a worker needs less even where all that it waits for is stuck
 _STEADY_SECONDS = 10.0
 _FIRST_PAUSE = 0.25
 _LONGEST_PAUSE = 5.0
@@ -49,14 +49,20 @@ class Worker:
         """A new process with that listener."""
         ours, theirs = socket.socketpair()
         shared = (listener.fileno(), theirs.fileno())
-        with theirs:
+        reader, writer = await asyncio.open_connection(sock=ours)
+        try:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "app.worker"),
                 *(str(each) for each in shared),
                 *([store_url] if store_url else []),
                 pass_fds=shared,
             )
-        return cls(process, *await asyncio.open_connection(sock=ours))
+        except BaseException:
+            writer.close()
+            raise
+        finally:
+            theirs.close()
+        return cls(process, reader, writer)
 
     async def is_ready(self) -> bool:
         """Wait until it serves; False where it ended before."""

@@ -13,13 +13,14 @@ from typing import cast
 import pytest
 from redis.asyncio import Redis
 
+from app.bus import Found
 from app.connections import Connection, Connections
 from app.farewells import send_away
 from app.owners import Uid
 from app.presence import Presence
 from tests.conftest import OpenProcess
 from tests.crowds import crowd, dial, upgrade
-from tests.parts import OWNER, Socket, a_device, verified
+from tests.parts import OWNER, Socket, a_device, fingerprint, verified
 from tests.process import (
     SERVE,
     Program,
@@ -137,6 +138,18 @@ async def test_a_connection_that_waits_to_be_taken_in_is_answered_before_the_end
             assert (await asyncio.wait_for(wire.answered, SECONDS)).split()[1] in (b"101", b"200")
             wire.transport.abort()
         assert await started.exit_code() == 0
+
+
+async def test_a_connection_that_has_said_nothing_yet_is_not_idle(scene: Scene) -> None:
+    wire = await dial(scene.url)
+    connections = scene.running._server.connections
+    await eventually(lambda: bool(connections))
+    (connection,) = connections
+    assert not connection.close_if_idle()
+    wire.transport.write(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    await asyncio.wait_for(wire.answered, SECONDS)
+    assert connection.close_if_idle()
+    wire.transport.abort()
 
 
 # Who does not make way
@@ -269,6 +282,15 @@ async def test_the_store_hears_of_many_peers_in_one_go(open_process: OpenProcess
     report = await process.store.load(uid)
     assert report
     assert not any(report.online.values())
+
+
+async def test_what_other_processes_are_to_hear_leaves_before_the_end(open_process: OpenProcess) -> None:
+    process, other = await open_process(), await open_process()
+    receivers: list[int | None] = []
+    for _ in range(100):
+        process.bus.publish(other.process, Found(fingerprint()), receivers.append)
+    await process.bus.flush()
+    assert receivers == [1] * 100
 
 
 async def trips(redis: Redis) -> int:
