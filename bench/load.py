@@ -22,14 +22,20 @@ class LoadPeer(asyncio.Protocol):
         self.uid = uid
         self.heard: Callable[[], None] = lambda: None
         self.refusals: list[bytes] = []
+        self.turned_away = 0
         self._rest = b""
-        self._arrived: asyncio.Future[None]
+        self._arrived: asyncio.Future[bool]
         self._closed: asyncio.Future[None]
         self._transport: asyncio.Transport
         self._upgraded = False
 
     async def connect(self, url: str) -> None:
-        """Open the socket, and wait until this peer is in and has its list."""
+        """Open the socket, and wait until this peer is in and has its list; again where the server turns it away."""
+        while not await self._arrive(url):
+            self.turned_away += 1
+            await asyncio.sleep(1)
+
+    async def _arrive(self, url: str) -> bool:
         loop, address = asyncio.get_running_loop(), urlsplit(url)
         self._arrived, self._closed = loop.create_future(), loop.create_future()
         self._rest, self._upgraded = b"", False
@@ -38,7 +44,7 @@ class LoadPeer(asyncio.Protocol):
             f"GET /ws?fp={self.fp}&uid={self.uid} HTTP/1.1\r\nHost: {address.netloc}\r\nConnection: Upgrade\r\n"
             "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n".encode()
         )
-        await asyncio.wait_for(self._arrived, _PATIENCE)
+        return await asyncio.wait_for(self._arrived, _PATIENCE)
 
     async def closed(self) -> None:
         """Wait until the server has closed the socket."""
@@ -72,6 +78,8 @@ class LoadPeer(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is gone."""
+        if not self._arrived.done():
+            self._arrived.set_result(False)
         if not self._closed.done():
             self._closed.set_result(None)
 
@@ -84,7 +92,7 @@ class LoadPeer(asyncio.Protocol):
             self.heard()
         elif payload.startswith(b'{"peers"'):
             if not self._arrived.done():
-                self._arrived.set_result(None)
+                self._arrived.set_result(True)
         elif payload.startswith(b'{"code":') and not payload.startswith(b'{"code":200'):
             self.refusals.append(payload)
 

@@ -224,13 +224,15 @@ async def measure_arrivals(on: Machines, peers: list[LoadPeer], what: str) -> li
     """Have them all arrive at the second server."""
     count, memory = len(peers), resident(on.there.pid)
     trips, store_cpu, cpu = await reads(on.redis), cpu_seconds(on.store), cpu_seconds(on.there.pid)
-    began = asyncio.get_running_loop().time()
+    began, refused = asyncio.get_running_loop().time(), sum(peer.turned_away for peer in peers)
     await connect_all(peers, on.there.url)
+    refused = sum(peer.turned_away for peer in peers) - refused
     seconds = asyncio.get_running_loop().time() - began
     cpu, store_cpu = cpu_seconds(on.there.pid) - cpu, cpu_seconds(on.store) - store_cpu
     trips = await reads(on.redis) - trips
     return [
         (f"{count} peers {what}", f"{seconds:.1f} s", ""),
+        ("  turned away at first", f"{refused}", "0"),
         ("  round trips to the store for each", f"{trips / count:.2f}", "<= 3"),
         ("  CPU for each: server, store", f"{cpu / count * 1e6:.0f}, {store_cpu / count * 1e6:.0f} µs", ""),
         ("  memory of the server for each", f"{(resident(on.there.pid) - memory) / count / 1000:.1f} KB", ""),

@@ -7,6 +7,7 @@ more than a fifth off.
 
 import argparse
 import asyncio
+import gc
 import math
 import os
 import random
@@ -286,6 +287,7 @@ async def _metered(meter: Meter, work: Awaitable[object]) -> Reading:
 
 
 async def main(peers: int, count: int) -> bool:
+    gc.disable()  # the heaps of fifty processes in one: to search it takes longer than the store may be silent
     chance = random.Random(1)
     async with redis_server() as url, Redis.from_url(url, decode_responses=True) as redis:
         processes = await open_processes(url, count)
