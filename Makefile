@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test check screens bench mutants lock clean
+.PHONY: run test fuzz check screens bench mutants lock clean
 
 run: $(VENV)/run
 	@exec $(BIN)/python -m app
@@ -18,6 +18,10 @@ else
 	$(BIN)/python -m coverage combine -q
 	$(BIN)/python -m coverage report
 endif
+
+# Devices and owners do whatever comes to their mind for about ten minutes, other things each time.
+fuzz: $(VENV)/dev
+	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest -q --timeout 0 tests/test_authorization.py tests/test_several_books.py
 
 # Pictures of every page, in build/screens.
 screens: $(VENV)/dev

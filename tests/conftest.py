@@ -25,6 +25,9 @@ OpenProcess = Callable[..., Awaitable[Context]]
 # How long it takes to make an example says nothing on a busy machine.
 settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("mutants", max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+settings.register_profile(
+    "long", max_examples=1500, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
+)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 SECRET = "a secret that only the tests know, 32+"

@@ -395,7 +395,7 @@ async def test_a_message_for_a_peer_that_is_being_let_in_comes_after_its_welcome
     tablet = Socket(pair.there, await verified(pair.there, pair.uid, "tablet"), OWNER)
     admit, admitted, go_on = pair.there.books.admit, asyncio.Event(), asyncio.Event()
 
-    async def late(*args: Any, **kwargs: Any) -> str:
+    async def late(*args: Any, **kwargs: Any) -> tuple[str, int]:
         outcome = await admit(*args, **kwargs)
         admitted.set()
         await go_on.wait()
