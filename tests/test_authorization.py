@@ -34,6 +34,8 @@ from tests.ground import ADDRESSES, CERTIFICATES, FPS, Ground, Line, numbers, ta
 from tests.keys import Secret, new_certificate, new_secret
 from tests.support import Message
 
+pytestmark = pytest.mark.timeout(180)
+
 T = TypeVar("T")
 
 WANTED = (FPS[:4], FPS[2:])
