@@ -26,6 +26,8 @@ from app.peers import Device, Fingerprint
 from tests.keys import Certificate, Secret, new_certificate, new_secret
 from tests.parts import OWNER, STRANGER, Listener, Socket, a_device, fingerprint, verified
 
+pytestmark = pytest.mark.timeout(180)
+
 ORIGIN = "http://book.test"
 MINE = ("ask", "approve", "connect", "connect and name nobody")
 HIS = ("asks", "adds", "approves", "connects", "invites")
