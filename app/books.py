@@ -304,7 +304,7 @@ class Books:
 
     async def _found(self, uid: str, fp: Fingerprint) -> None:
         for process in await self.store.index(fp, uid):
-            self._bus.publish(process, Found(fp))
+            self._bus.publish(process, Found(fp, uid))
 
     # Following
 

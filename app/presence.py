@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable
 from dataclasses import replace
 from functools import lru_cache, partial
 
@@ -69,7 +68,7 @@ class Presence:
         self.proof_timeout = PROOF_SECONDS
         self._lease: asyncio.Task[None] | None = None
         bus.hear(Found, self._found)
-        bus.after_gap(self._look_everywhere)
+        bus.after_gap(self._after_gap)
 
     async def open(self) -> None:
         """Take the lease that says this process is alive."""
@@ -149,7 +148,7 @@ class Presence:
         await self._asking.count(connection.device, "ws")
         self._connections.wait_unnamed(connection)
         self._wait(connection, None)
-        await self._look_again(connection, self._books.store.wait_for(connection.fp, self._process, self._wait_timeout))
+        await self._look_everywhere(connection)
 
     async def _arrive_invited(self, connection: Connection, invite: str) -> bool:
         uid = await self._books.store.uid_of_invite(invite)
@@ -162,11 +161,16 @@ class Presence:
         connection.named = False
         return False
 
-    async def _look_again(self, connection: Connection, uids: Awaitable[set[str]]) -> None:
+    async def _look_everywhere(self, connection: Connection) -> None:
+        """Look into every book that may have its fingerprint, and be found by those that will."""
+        uids = await self._books.store.wait_for(connection.fp, self._process, self._wait_timeout)
+        await self._look_at(connection, uids)
+
+    async def _look_at(self, connection: Connection, uids: set[str]) -> None:
         """One look after the other, so that two approvals at once don't let it in twice."""
         assert connection.looking is not None
         async with connection.looking:
-            if await self._enter_any(connection, await uids) and self._connections.stop_unnamed(connection):
+            if await self._enter_any(connection, uids) and self._connections.stop_unnamed(connection):
                 await self._books.store.stop_waiting_for(connection.fp, self._process)
 
     async def _enter_any(self, connection: Connection, uids: set[str]) -> bool:
@@ -263,7 +267,7 @@ class Presence:
             else:
                 self._settle(connection)
         elif connection.stage is Stage.WAITING and connection.looking:
-            await self._look_again(connection, self._books.store.books_of(connection.fp))
+            await self._look_at(connection, await self._books.store.books_of(connection.fp))
 
     # Being let in
 
@@ -318,14 +322,13 @@ class Presence:
 
     def _found(self, event: Found) -> None:
         for connection in self._connections.unnamed(event.fp):
-            self._background.start(self._look_again(connection, self._books.store.books_of(connection.fp)))
+            self._background.start(self._look_at(connection, {event.uid}))  # no other book has changed
 
-    def _look_everywhere(self) -> None:
+    def _after_gap(self) -> None:
         """Somebody may have been approved unheard, and the store may have forgotten who waits."""
         for connection in self._connections:
             if connection.looking and connection.stage is Stage.WAITING and connection.book is None:
-                found = self._books.store.wait_for(connection.fp, self._process, self._wait_timeout)
-                self._background.start(self._look_again(connection, found))
+                self._background.start(self._look_everywhere(connection))
 
     # Hearing
 
