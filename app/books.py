@@ -403,7 +403,7 @@ class Books:
     async def _index(self, uid: str, fp: Fingerprint) -> None:
         for process in await self.store.index(fp, uid):
             with contextlib.suppress(Unreachable):  # it looks again by itself before long
-                self._bus.publish(process, Found(fp))
+                self._bus.publish(process, Found(fp, uid))
 
     async def _unindex(self, fp: Fingerprint, uid: str) -> None:
         with contextlib.suppress(Unreachable):  # an entry too many does no harm: every reader looks into the book

@@ -37,9 +37,10 @@ class Changed(msgspec.Struct, tag=True, frozen=True):
 
 
 class Found(msgspec.Struct, tag=True, frozen=True):
-    """A fingerprint was verified in some book: for sockets that wait and name nobody."""
+    """A fingerprint was verified in the book of that user: for sockets that wait and name nobody."""
 
     fp: Fingerprint
+    uid: str
 
 
 class Deliver(msgspec.Struct, tag=True, frozen=True):

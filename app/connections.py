@@ -139,9 +139,9 @@ class Connections:
         del self._unnamed[connection.fp]
         return True
 
-    def all_unnamed(self) -> list[Connection]:
-        """All that wait so."""
-        return [connection for waiting in self._unnamed.values() for connection in waiting]
+    def all_looking(self) -> list[Connection]:
+        """All that name nobody and are in no book."""
+        return [each for each in self if each.looking and each.stage is Stage.WAITING and each.book is None]
 
     def unnamed(self, fp: Fingerprint) -> tuple[Connection, ...]:
         """Those that wait for that fingerprint to be verified anywhere."""

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
 
@@ -164,15 +164,12 @@ class Presence:
         ghosts = {place for place in self._books.places_here() if not self._is_in(place[2])}
         for uid, fp, name in ghosts | self._unsaid:
             await self._say_left(uid, fp, name)
-        for connection in self._connections.all_unnamed():
-            await self._look_again(connection, self._wait_for(connection))
+        for connection in self._connections.all_looking():
+            await self._look_everywhere(connection)
 
     def _is_in(self, name: str) -> bool:
         connection = self._connections.get(name)
         return connection is not None and connection.stage in (Stage.ADMITTING, Stage.IN)
-
-    def _wait_for(self, connection: Connection) -> Awaitable[set[str]]:
-        return self._books.store.wait_for(connection.fp, self._process, self._wait_timeout)
 
     # Arriving
 
@@ -210,7 +207,7 @@ class Presence:
         await self._asking.count(connection.device, "ws")
         self._connections.wait_unnamed(connection)
         self._wait(connection, None)
-        await self._look_again(connection, self._wait_for(connection))
+        await self._look_everywhere(connection)
 
     async def _arrive_invited(self, connection: Connection, invite: str) -> bool:
         uid = await self._books.store.uid_of_invite(invite)
@@ -223,11 +220,16 @@ class Presence:
         connection.named = False
         return False
 
-    async def _look_again(self, connection: Connection, uids: Awaitable[set[str]]) -> None:
+    async def _look_everywhere(self, connection: Connection) -> None:
+        """Look into every book that may have its fingerprint, and be found by those that will."""
+        uids = await self._books.store.wait_for(connection.fp, self._process, self._wait_timeout)
+        await self._look_at(connection, uids)
+
+    async def _look_at(self, connection: Connection, uids: set[str]) -> None:
         """One look after the other, so that two approvals at once don't let it in twice."""
         assert connection.looking is not None
         async with connection.looking:
-            if await self._enter_any(connection, await uids) and self._connections.stop_unnamed(connection):
+            if await self._enter_any(connection, uids) and self._connections.stop_unnamed(connection):
                 await self._books.store.stop_waiting_for([connection.fp], self._process)
 
     async def _enter_any(self, connection: Connection, uids: set[str]) -> bool:
@@ -324,7 +326,7 @@ class Presence:
             else:
                 self._settle(connection)
         elif connection.stage is Stage.WAITING and connection.looking:
-            await self._look_again(connection, self._books.store.books_of(connection.fp))
+            await self._look_at(connection, await self._books.store.books_of(connection.fp))
 
     # Being let in
 
@@ -385,7 +387,7 @@ class Presence:
 
     def _found(self, event: Found) -> None:
         for connection in self._connections.unnamed(event.fp):
-            self._background.start(self._look_again(connection, self._books.store.books_of(connection.fp)))
+            self._background.start(self._look_at(connection, {event.uid}))  # no other book has changed
 
     # Hearing
 

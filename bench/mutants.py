@@ -19,7 +19,14 @@ TARGET = 0.9
 TESTS = {
     "identity": ["test_identity", "test_claims"],
     "sessions": ["test_sessions", "test_codes"],
-    "books": ["test_book", "test_books", "test_proofs_regressions", "test_exports"],
+    "books": [
+        "test_book",
+        "test_books",
+        "test_proofs_regressions",
+        "test_rekey",
+        "test_sessions",
+        "test_proof_demanded",
+    ],
     "signaling": ["test_signaling", "test_forged_offers", "test_rekey"],
 }
 _COPIED = ["app", "tests", "bench", "docs", "README.md", "pyproject.toml", "Makefile"]

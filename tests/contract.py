@@ -379,8 +379,7 @@ class World:
         """All follow from the accounts as they are now, and some of those that look for a book find one."""
         for visitor in self.visitors:
             visitor.raced = False
-        fps = {fp for account in self.accounts.values() for fp in account.found}
-        looking = [visitor for visitor in self.here() if visitor.looking and (visitor.awake or visitor.fp in fps)]
+        looking = [visitor for visitor in self.here() if visitor.looking and self._looks_at(visitor)]
         first = {visitor: self._find(visitor, outcome) for visitor in looking}
         for visitor in looking:
             ended = outcome.state(visitor)[0] == "closed"
@@ -403,9 +402,13 @@ class World:
                 here = [each for each in self.here() if each.account is account and each.fp == fp]
                 account.settle(fp, here, outcome)
 
+    def _looks_at(self, visitor: Visitor) -> list[Account]:
+        """The books that it looks into now: all, or those that have just let its fingerprint in."""
+        return [account for account in self.accounts.values() if visitor.awake or visitor.fp in account.found]
+
     def _find(self, visitor: Visitor, outcome: Outcome) -> tuple[Account | None, Door]:
         """The book where its certificate was proved, then the one that let it in earliest; and its door."""
-        doors = [account for account in self.accounts.values() if account.door(visitor)[0] in ("open", "due")]
+        doors = [account for account in self._looks_at(visitor) if account.door(visitor)[0] in ("open", "due")]
 
         def rank(account: Account) -> tuple[bool, bool, int, str]:
             entry = account.entries[visitor.fp]

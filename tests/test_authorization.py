@@ -508,14 +508,15 @@ class Authorization(Ground, RuleBasedStateMachine):
     @rule(
         owner=owners,
         process=processes,
+        pick=picks,
         which=st.sampled_from(range(4)),
         what=st.sampled_from(("revoke", "revoke", "remove", "rename", "add")),
-        news=st.sampled_from(("heard", "lost", "late")),
+        news=st.sampled_from(("heard", "lost", "late", "late")),
     )
-    def act(self, owner: int, process: int, which: int, what: str, news: str) -> None:
+    def act(self, owner: int, process: int, pick: int, which: int, what: str, news: str) -> None:
         if not self._is_settled(owner):
             return
-        fp = WANTED[owner][which]
+        fp = Fingerprint(self._pick_known(self.world.accounts[owner], pick) or WANTED[owner][which])
         if news == "late" and (what == "remove" or (what == "add" and self.world.accounts[owner].demanded)):
             news = "lost"  # the other process may ask the device for its proof, or enter it, before it has heard
 

@@ -820,7 +820,7 @@ async def test_whoever_waits_for_a_fingerprint_anywhere_hears_when_it_is_in(
         await here.books.ask(uid, None, device)
     if how == "approved":
         await here.books.approve(uid, device.fp)
-    assert await asyncio.wait_for(found.get(), SECONDS) == Found(device.fp)
+    assert await asyncio.wait_for(found.get(), SECONDS) == Found(device.fp, uid)
 
 
 # Keys

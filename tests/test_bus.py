@@ -91,7 +91,7 @@ def a_message(to: str = "c1") -> Deliver:
 
 
 async def test_events_arrive_in_order(here: Far, there: Far) -> None:
-    events = [Found(fingerprint()) for _ in range(500)]
+    events = [Found(fingerprint(), "u1") for _ in range(500)]
     for event in events:
         here.bus.publish("there", event)
     await eventually(lambda: len(there.heard) == 500)
@@ -101,19 +101,19 @@ async def test_events_arrive_in_order(here: Far, there: Far) -> None:
 async def test_the_sender_hears_how_many_got_it(here: Far, there: Far) -> None:
     told: list[int | None] = []
     for process in ("there", "nobody"):
-        here.bus.publish(process, Found(fingerprint()), told.append)
+        here.bus.publish(process, Found(fingerprint(), "u1"), told.append)
     await eventually(lambda: told == [1, 0])
 
 
 async def test_an_event_for_the_process_itself_takes_no_way_around(here: Far) -> None:
-    event = Found(fingerprint())
+    event = Found(fingerprint(), "u1")
     here.bus.publish("here", event)
     assert here.heard == [event]
 
 
 async def test_who_did_not_listen_is_named_and_nobody_else(here: Far, there: Far) -> None:
     unheard: list[str] = []
-    here.bus.tell(["here", "there", "nobody"], Found(fingerprint()), unheard.append)
+    here.bus.tell(["here", "there", "nobody"], Found(fingerprint(), "u1"), unheard.append)
     await eventually(lambda: unheard == ["nobody"])
     assert (len(here.heard), len(there.heard)) == (0, 1)
 
@@ -130,7 +130,7 @@ async def test_an_event_that_waited_too_long_is_given_up_and_the_next_is_sent(
         return await send(batch)
 
     monkeypatch.setattr(here.bus, "_send", held_up)
-    first, late, fresh = (Found(fingerprint()) for _ in range(3))
+    first, late, fresh = (Found(fingerprint(), "u1") for _ in range(3))
     here.bus.publish("there", first)
     await began.wait()
     here.bus.publish("there", late, told.append)
@@ -154,9 +154,9 @@ async def test_what_the_store_does_not_take_is_told_to_be_out_of_reach_and_the_n
         raise error
 
     monkeypatch.setattr(here.writer, "pipeline", broken)
-    here.bus.publish("there", Found(fingerprint()), told.append)
+    here.bus.publish("there", Found(fingerprint(), "u1"), told.append)
     await eventually(lambda: told == [None])
-    here.bus.publish("there", Found(fingerprint()), told.append)
+    here.bus.publish("there", Found(fingerprint(), "u1"), told.append)
     await eventually(lambda: told == [None, 1])
     assert len(there.heard) == 1
 
@@ -167,8 +167,8 @@ async def test_a_fault_in_one_answer_does_not_end_the_writing(
     def fail(receivers: int | None) -> None:
         raise ValueError
 
-    here.bus.publish("there", Found(fingerprint()), fail)
-    here.bus.publish("there", Found(fingerprint()))
+    here.bus.publish("there", Found(fingerprint(), "u1"), fail)
+    here.bus.publish("there", Found(fingerprint(), "u1"))
     await eventually(lambda: len(there.heard) == 2 and "event=bus_event_failed" in caplog.text)
 
 
@@ -176,17 +176,17 @@ async def test_when_too_much_waits_the_next_event_is_refused(
     here: Far, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(bus_module, "_MOST_WAITING", 1)
-    here.bus.publish("there", Found(fingerprint()))
+    here.bus.publish("there", Found(fingerprint(), "u1"))
     with pytest.raises(Unreachable):
-        here.bus.publish("there", Found(fingerprint()))
-    here.bus.tell(["there"], Found(fingerprint()), lambda process: None)
+        here.bus.publish("there", Found(fingerprint(), "u1"))
+    here.bus.tell(["there"], Found(fingerprint(), "u1"), lambda process: None)
     assert "event=bus_full" in caplog.text
 
 
 async def test_while_the_store_is_lost_events_are_refused_at_once(here: Far) -> None:
     here.contact.lose()
     with pytest.raises(Unreachable):
-        here.bus.publish("there", Found(fingerprint()))
+        here.bus.publish("there", Found(fingerprint(), "u1"))
 
 
 # Hearing
@@ -199,7 +199,7 @@ async def test_a_fault_in_hearing_one_event_does_not_end_the_subscription(
         raise ValueError
 
     there.bus.hear(Found, fail)
-    here.bus.publish("there", Found(fingerprint()))
+    here.bus.publish("there", Found(fingerprint(), "u1"))
     here.bus.publish("there", a_message())
     await eventually(lambda: len(there.heard) == 1)
     assert "event=bus_event_failed" in caplog.text
@@ -208,7 +208,7 @@ async def test_a_fault_in_hearing_one_event_does_not_end_the_subscription(
 @pytest.mark.parametrize("strange", ["", "{", '{"type":"Of another version"}', '{"type":"Found","fp":7}', "\x00"])
 async def test_an_event_that_cannot_be_read_is_passed_over(here: Far, there: Far, redis: Redis, strange: str) -> None:
     assert await redis.publish("process:there", strange) == 1
-    here.bus.publish("there", Found(fingerprint()))
+    here.bus.publish("there", Found(fingerprint(), "u1"))
     await eventually(lambda: len(there.heard) == 1)
     assert there.renewals == 1
 
@@ -222,19 +222,19 @@ async def test_a_subscription_that_is_cut_is_built_anew_and_all_is_read_anew(
     for renewals in range(2, 6):
         await redis.client_kill_filter(_type="pubsub")
         await eventually(lambda renewals=renewals: there.renewals >= renewals)  # type: ignore[misc]
-    here.bus.publish("there", Found(fingerprint()))
+    here.bus.publish("there", Found(fingerprint(), "u1"))
     await eventually(lambda: len(there.heard) == 1)
 
 
 @pytest.mark.usefixtures("quick")
 async def test_a_subscription_that_stays_silent_is_built_anew(here: Far, there: Far, redis: Redis) -> None:
     """It is not cut: nothing comes by it any more."""
-    await redis.publish("process:there", msgspec.json.encode(Found(fingerprint())))
+    await redis.publish("process:there", msgspec.json.encode(Found(fingerprint(), "u1")))
     await eventually(lambda: len(there.heard) == 1)
     (connection,) = there.subscriber.connection_pool._in_use_connections
     await connection.send_command("UNSUBSCRIBE")
     await eventually(lambda: there.renewals > 1)
-    here.bus.publish("there", Found(fingerprint()))
+    here.bus.publish("there", Found(fingerprint(), "u1"))
     await eventually(lambda: len(there.heard) == 2)
 
 
@@ -277,10 +277,10 @@ async def test_after_a_standstill_a_message_is_refused_and_not_delivered(here: F
 
 async def test_after_a_standstill_all_is_read_anew_and_then_events_are_heard_again(here: Far, there: Far) -> None:
     there.clock.ahead += STANDSTILL + 2
-    here.bus.publish("there", Found(fingerprint()))
+    here.bus.publish("there", Found(fingerprint(), "u1"))
     await eventually(lambda: there.renewals == 2 and there.contact.trusted)
     assert there.heard == []
-    here.bus.publish("there", Found(fingerprint()))
+    here.bus.publish("there", Found(fingerprint(), "u1"))
     await eventually(lambda: len(there.heard) == 1)
 
 

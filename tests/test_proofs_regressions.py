@@ -222,6 +222,19 @@ async def test_of_two_connections_that_come_at_once_to_two_processes_the_newest_
     assert not newer.closed.done()
 
 
+async def test_a_process_that_has_not_heard_of_a_revocation_lets_nobody_in(open_process: OpenProcess) -> None:
+    here, there = await open_process(), await open_process()
+    uid = await here.books.enroll(OWNER)
+    device = await verified(here, uid)
+    await Socket(there, await verified(here, uid, "phone"), Uid(uid)).come_in()
+    there.bus._hear[Changed] = lambda event: None
+    await here.books.revoke(uid, device.fp)
+    socket = await Socket(there, device, Uid(uid)).arrive()
+    assert (await socket.hear())["code"] == 401
+    assert await socket.closed == 4403
+    assert socket._heard.empty()
+
+
 # Waiting outside
 
 

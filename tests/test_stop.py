@@ -288,7 +288,7 @@ async def test_what_other_processes_are_to_hear_leaves_before_the_end(open_proce
     process, other = await open_process(), await open_process()
     receivers: list[int | None] = []
     for _ in range(100):
-        process.bus.publish(other.process, Found(fingerprint()), receivers.append)
+        process.bus.publish(other.process, Found(fingerprint(), "u1"), receivers.append)
     await process.bus.flush()
     assert receivers == [1] * 100
 
