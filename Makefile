@@ -25,7 +25,7 @@ chaos: $(VENV)/dev
 
 # Devices and owners do whatever comes to their mind for about ten minutes, other things each time.
 fuzz: $(VENV)/dev
-	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest -q --timeout 0 tests/test_authorization.py tests/test_several_books.py
+	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest -q tests/test_authorization.py tests/test_several_books.py
 
 # Pictures of every page, in build/screens.
 screens: $(VENV)/dev

@@ -28,7 +28,7 @@ OpenProcess = Callable[..., Awaitable[Context]]
 settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("mutants", max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
 settings.register_profile(
-    "long", max_examples=1500, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
+    "long", max_examples=1000, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
