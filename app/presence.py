@@ -71,6 +71,7 @@ class Presence:
         self._require_proof = require_proof
         self.proof_timeout = PROOF_SECONDS
         self._lease: asyncio.Task[None] | None = None
+        self._closed = False  # asked by the loops too, since the store's client may swallow a cancellation
         self._unsaid: set[tuple[str, Fingerprint, str]] = set()
         bus.hear(Found, self._found)
         bus.after_gap(self._renew)
@@ -82,8 +83,12 @@ class Presence:
 
     async def close(self) -> None:
         """Give the lease back."""
+        self._closed = True
         if self._lease:
             self._lease.cancel()
+            await asyncio.gather(
+                self._lease, return_exceptions=True
+            )  # in the middle of a command it would leave that open
         with contextlib.suppress(Unreachable):
             await self._books.store.end_lease(self._process)
 
@@ -130,7 +135,7 @@ class Presence:
 
     async def _renew(self) -> None:
         """Events may have been missed: read what changed, tell every local peer how things stand, go on until it is done."""
-        while True:
+        while not self._closed:
             try:
                 return await self._refresh(tell=True)
             except Unreachable:
@@ -445,7 +450,7 @@ class Presence:
             connection.timer = None
 
     async def _keep_lease(self) -> None:
-        while True:
+        while not self._closed:
             await asyncio.sleep(_REFRESH_SECONDS)
             try:
                 await self._refresh()
