@@ -101,7 +101,7 @@ class Signaling:
             case Rename():
                 renamed = self._books.rename(book.uid, connection.fp, command.name)
                 return self._answer(connection, renamed, message_id)
-            case Rekey():
+            case _:
                 return self._rekey(connection, command, message_id)
         return None
 
