@@ -205,6 +205,7 @@ class Bus:
                         if message["type"] == "subscribe":
                             pause = _SHORTEST_PAUSE
                             self._listening.set()
+                            self._asked = None  # a probe that is under way may have missed the new subscription
                             self._ask()
                             self._start_renewing(self._contact.clock())
                         elif message["type"] == "message":
@@ -218,7 +219,7 @@ class Bus:
 
     async def _messages(self, pubsub: PubSub) -> AsyncIterator[dict[str, Any]]:
         """What comes; raises TimeoutError once a probe has not come back in time."""
-        while True:
+        while not self._closed:
             message = await pubsub.get_message(timeout=BEAT)
             if message:
                 yield message
@@ -277,7 +278,7 @@ class Bus:
             self._renewing = asyncio.create_task(self._renew_all())
 
     async def _renew_all(self) -> None:
-        while self._stale_since is not None and self._renew:
+        while self._stale_since is not None and self._renew and not self._closed:
             since, self._stale_since = self._stale_since, None
             try:
                 await self._renew()

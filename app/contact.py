@@ -19,11 +19,18 @@ STANDSTILL = 5.0
 BEAT = 1.0
 """Seconds between two beats."""
 
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+def steady() -> float:
+    """Seconds of a clock that goes on while the machine is suspended. On Linux, `time.monotonic` stands still then."""
+    return time.clock_gettime(_CLOCK)
+
 
 class Contact:
     """The contact of one process with the store. Times are of a steady clock."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = steady) -> None:
         self.clock = clock
         self.lost = False
         self._when_lost: Callable[[], None] = lambda: None

@@ -70,6 +70,7 @@ class Presence:
         self._require_proof = require_proof
         self.proof_timeout = PROOF_SECONDS
         self._lease: asyncio.Task[None] | None = None
+        self._closed = False  # asked by the loops too, since the store's client may swallow a cancellation
         self._unsaid: set[tuple[str, Fingerprint, str]] = set()
         bus.hear(Found, self._found)
         bus.after_gap(self._renew)
@@ -81,8 +82,10 @@ class Presence:
 
     async def close(self) -> None:
         """Give the lease back; raises Unreachable."""
+        self._closed = True
         if self._lease:
             self._lease.cancel()
+            await asyncio.gather(self._lease, return_exceptions=True)  # cut off in a command, it would leave that open
         await self._books.store.end_lease(self._process)
 
     async def arrive(self, connection: Connection) -> None:
@@ -149,7 +152,7 @@ class Presence:
 
     async def _renew(self) -> None:
         """Events may have been missed: read what changed, tell every local peer how things stand, go on until it is done."""
-        while True:
+        while not self._closed:
             try:
                 return await self._refresh(tell=True)
             except Unreachable:
@@ -467,7 +470,7 @@ class Presence:
             connection.timer = None
 
     async def _keep_lease(self) -> None:
-        while True:
+        while not self._closed:
             await asyncio.sleep(_REFRESH_SECONDS)
             try:
                 await self._refresh()

@@ -343,6 +343,113 @@ async def test_a_killed_processs_peers_are_offline_for_whoever_loads_the_book(
     assert set((await book_of(here, uid)).online) == {phone.fp}
 
 
+async def test_the_peers_of_a_process_that_is_killed_go_offline_for_whoever_holds_the_book(
+    open_process: OpenProcess, redis: Redis
+) -> None:
+    here, killed = await open_process(), await open_process()
+    uid = await here.books.enroll(OWNER)
+    laptop = await verified(here, uid)
+    book = await held(here, uid, Listener())
+    assert await admit(killed, uid, laptop)
+    await eventually(lambda: laptop.fp in book.online)
+    await here.books.forget_the_dead()
+    assert laptop.fp in book.online
+    await redis.delete(f"process:{killed.process}")
+    await here.books.forget_the_dead()
+    assert book.online == {}
+
+
+async def test_a_process_that_does_not_hear_of_a_change_is_forgotten_if_it_is_dead(
+    process: Context, uid: str, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_dead, asked = process.books.is_dead, list[str]()
+
+    async def ask(name: str) -> bool:
+        asked.append(name)
+        return await is_dead(name)
+
+    monkeypatch.setattr(process.books, "is_dead", ask)
+    laptop = await verified(process, uid)
+    await process.store.load(uid, "deaf")
+    await process.store.keep_lease("deaf", 30)
+    place = {"process": "deaf", "connection": "c1", "named": True}
+    await process.store.run("admit", uid, {"fp": laptop.fp, "claim": laptop.claim} | place)
+    for dead in (False, True):
+        if dead:
+            await redis.delete("process:deaf")
+        asked.clear()
+        await process.books.note(uid, "something")
+        await eventually(lambda: bool(asked) and not process.background._tasks)
+        assert await redis.sismember(f"interest:{{{uid}}}", "deaf") == (not dead)
+        assert (laptop.fp in (await book_of(process, uid)).online) == (not dead)
+
+
+async def test_an_approval_whose_index_fails_is_done_and_indexed_later(
+    process: Context, uid: str, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(books_module, "_RETRY_SECONDS", 0.01)
+    index, asked = process.store.index, list[str]()
+
+    async def fail_twice(fp: Fingerprint, uid: str) -> set[str]:
+        asked.append(uid)
+        if len(asked) < 3:
+            raise Unreachable
+        return await index(fp, uid)
+
+    monkeypatch.setattr(process.store, "index", fail_twice)
+    device = await verified(process, uid)
+    await eventually(lambda: len(asked) == 3 and not process.background._tasks)
+    assert await redis.sismember(f"books:{device.fp}", uid)
+
+
+async def test_a_revocation_whose_index_stays_is_done_all_the_same(
+    process: Context, uid: str, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = await verified(process, uid)
+
+    async def fail(fp: Fingerprint, uid: str) -> None:
+        raise Unreachable
+
+    monkeypatch.setattr(process.store, "unindex", fail)
+    await process.books.revoke(uid, device.fp)
+    assert (await book_of(process, uid)).verified(device.fp) is None
+
+
+async def test_a_book_that_cannot_be_loaded_anew_is_tried_again_while_somebody_needs_it(
+    process: Context, uid: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(books_module, "_RETRY_SECONDS", 0.01)
+    listener, tries = Listener(), list[str]()
+    await held(process, uid, listener)
+    shelf = process.books._shelves[uid]
+
+    async def fail(uid: str, process: str | None = None) -> None:
+        tries.append(uid)
+        raise Unreachable
+
+    monkeypatch.setattr(process.store, "load", fail)
+    process.books._give_up(shelf)
+    await eventually(lambda: len(tries) > 2)
+    process.books.release(uid, listener)
+    await eventually(lambda: shelf.book is None)
+
+
+async def test_a_process_that_comes_again_displaces_nobody(open_process: OpenProcess) -> None:
+    here, there = await open_process(), await open_process()
+    uid = await here.books.enroll(OWNER)
+    device = await verified(here, uid)
+    assert await admit(there, uid, device, "newer")
+
+    async def again(process: Context, connection: str) -> str:
+        return await process.books.admit(uid, device.fp, "none", connection, named=True, demanded=False, again=True)
+
+    assert await again(here, "older") == "elsewhere"
+    assert await again(there, "older") == "elsewhere"
+    assert await again(there, "newer") == "in"
+    await there.books.leave(uid, device.fp, "newer")
+    assert await again(here, "older") == "in"
+
+
 async def test_the_peers_of_a_living_process_stay_online(open_process: OpenProcess) -> None:
     here, there = await open_process(), await open_process()
     uid = await here.books.enroll(OWNER)

@@ -39,7 +39,7 @@ class Far:
         self.bus = Bus(name, self.writer, self.subscriber, self.contact)
         self.heard: list[Any] = []
         self.renewals = 0
-        self.renew: Callable[[], Awaitable[None]] = self._nothing
+        self.renew: Callable[[], Awaitable[Any]] = self._nothing
         for event in (Found, Deliver, Gone):
             self.bus.hear(event, self.heard.append)
         self.bus.after_gap(self._renew)
@@ -53,7 +53,8 @@ class Far:
 
     async def open(self) -> "Far":
         await self.bus.open()
-        await eventually(lambda: self.renewals == 1 and self.bus._asked is None)
+        await eventually(lambda: self.renewals > 0 and self.bus._asked is None)
+        self.renewals = 0
         return self
 
     async def close(self) -> None:
@@ -80,7 +81,7 @@ async def there(store_url: str, redis: Redis) -> AsyncIterator[Far]:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """A beat takes a moment, and so does the patience with a probe."""
     monkeypatch.setattr(bus_module, "BEAT", 0.02)
-    monkeypatch.setattr(bus_module, "_PROBE_WITHIN", 0.2)
+    monkeypatch.setattr(bus_module, "_PROBE_WITHIN", 0.4)
 
 
 def a_message(to: str = "c1") -> Deliver:
@@ -210,7 +211,7 @@ async def test_an_event_that_cannot_be_read_is_passed_over(here: Far, there: Far
     assert await redis.publish("process:there", strange) == 1
     here.bus.publish("there", Found(fingerprint(), "u1"))
     await eventually(lambda: len(there.heard) == 1)
-    assert there.renewals == 1
+    assert there.renewals == 0
 
 
 # Losing the subscription
@@ -219,7 +220,7 @@ async def test_an_event_that_cannot_be_read_is_passed_over(here: Far, there: Far
 async def test_a_subscription_that_is_cut_is_built_anew_and_all_is_read_anew(
     here: Far, there: Far, redis: Redis
 ) -> None:
-    for renewals in range(2, 6):
+    for renewals in range(1, 5):
         await redis.client_kill_filter(_type="pubsub")
         await eventually(lambda renewals=renewals: there.renewals >= renewals)  # type: ignore[misc]
     here.bus.publish("there", Found(fingerprint(), "u1"))
@@ -233,14 +234,14 @@ async def test_a_subscription_that_stays_silent_is_built_anew(here: Far, there: 
     await eventually(lambda: len(there.heard) == 1)
     (connection,) = there.subscriber.connection_pool._in_use_connections
     await connection.send_command("UNSUBSCRIBE")
-    await eventually(lambda: there.renewals > 1)
+    await eventually(lambda: there.renewals > 0)
     here.bus.publish("there", Found(fingerprint(), "u1"))
     await eventually(lambda: len(there.heard) == 2)
 
 
 @pytest.mark.usefixtures("quick")
 async def test_a_store_that_does_not_answer_is_lost_until_it_does(here: Far, redis: Redis) -> None:
-    await redis.client_pause(500)
+    await redis.client_pause(1000)
     await eventually(lambda: here.contact.lost)
     await eventually(lambda: not here.contact.lost)
     assert here.contact.trusted
@@ -260,13 +261,14 @@ async def test_a_fault_of_any_kind_does_not_end_the_listening(
 
     monkeypatch.setattr(there.subscriber, "pubsub", broken)
     await redis.client_kill_filter(_type="pubsub")
-    await eventually(lambda: len(calls) == 2 and there.renewals == 2)
+    await eventually(lambda: len(calls) > 1 and there.renewals > 0)
 
 
 # After standing still
 
 
 async def test_after_a_standstill_a_message_is_refused_and_not_delivered(here: Far, there: Far) -> None:
+    there.renew = asyncio.Event().wait
     there.clock.ahead += STANDSTILL + 2
     message = a_message()
     here.bus.publish("there", message)
@@ -276,10 +278,14 @@ async def test_after_a_standstill_a_message_is_refused_and_not_delivered(here: F
 
 
 async def test_after_a_standstill_all_is_read_anew_and_then_events_are_heard_again(here: Far, there: Far) -> None:
+    go_on = asyncio.Event()
+    there.renew = go_on.wait
     there.clock.ahead += STANDSTILL + 2
     here.bus.publish("there", Found(fingerprint(), "u1"))
-    await eventually(lambda: there.renewals == 2 and there.contact.trusted)
+    await eventually(lambda: there.renewals > 0)
     assert there.heard == []
+    go_on.set()
+    await eventually(lambda: there.contact.trusted)
     here.bus.publish("there", Found(fingerprint(), "u1"))
     await eventually(lambda: len(there.heard) == 1)
 
@@ -288,20 +294,16 @@ async def test_after_a_long_silence_all_is_read_anew_too(there: Far) -> None:
     there.contact._heard -= LONGEST_SILENCE
     there.contact.beat()
     assert not there.contact.trusted
-    await eventually(lambda: there.renewals == 2 and there.contact.trusted)
+    await eventually(lambda: there.renewals > 0 and there.contact.trusted)
 
 
 @pytest.mark.usefixtures("quick")
 async def test_reading_anew_is_not_begun_again_by_every_probe(there: Far) -> None:
     """A slow store would never be trusted again."""
     go_on = asyncio.Event()
-
-    async def slow() -> None:
-        await go_on.wait()
-
-    there.renew = slow
+    there.renew = go_on.wait
     there.clock.ahead += STANDSTILL + 2
-    await eventually(lambda: there.renewals == 2)
+    await eventually(lambda: there.renewals > 0)
     probes = 0
     hear = there.bus._heard_itself
 
@@ -311,21 +313,21 @@ async def test_reading_anew_is_not_begun_again_by_every_probe(there: Far) -> Non
         hear(probe)
 
     there.bus.hear(Probe, count)
-    await eventually(lambda: probes == 3)
-    assert (there.renewals, there.contact.trusted) == (2, False)
+    await eventually(lambda: probes > 2)
+    assert (there.renewals, there.contact.trusted) == (1, False)
     go_on.set()
     await eventually(lambda: there.contact.trusted)
-    await eventually(lambda: there.renewals > 2)  # once more, since it was noticed again meanwhile
+    await eventually(lambda: there.renewals > 1)  # once more, since it was noticed again meanwhile
 
 
 @pytest.mark.usefixtures("quick")
 async def test_reading_anew_that_fails_is_begun_again(there: Far, caplog: pytest.LogCaptureFixture) -> None:
     async def fail() -> None:
-        if there.renewals == 2:
+        if there.renewals == 1:
             raise ValueError
 
     there.renew = fail
     there.clock.ahead += STANDSTILL + 2
     await eventually(lambda: there.contact.trusted)
-    assert there.renewals > 2
+    assert there.renewals > 1
     assert "event=renew_failed" in caplog.text

@@ -122,6 +122,30 @@ async def test_seven_open_pages_do_not_block_each_other(scene: Scene) -> None:
             await stream.hear_book(lambda shown: "doorbell" in shown)
 
 
+def lose_the_store(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is found to be out of reach, and not heard before the patch is undone."""
+    monkeypatch.setattr(scene.context.contact, "heard", lambda asked: False)
+    scene.context.contact.lose()
+
+
+async def test_a_page_hears_that_the_store_is_out_of_reach_and_how_things_stand_when_it_is_back(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner = await logged_in(scene)
+    async with following(owner) as stream:
+        await stream.hear_book()
+        lose_the_store(scene, monkeypatch)
+        assert await stream.hear() == ("away", "")
+        monkeypatch.undo()
+        await stream.hear_until("book")
+
+
+async def test_a_stream_that_cannot_begin_is_refused(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    owner = await logged_in(scene)
+    lose_the_store(scene, monkeypatch)
+    assert (await owner.http.get("/peers/events")).status_code == 503
+
+
 # How long it lasts
 
 

@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 
 from app import bus as bus_module
 from app.bus import Deliver, Gone
+from app.connections import Stage
 from app.context import Context
 from app.errors import UnknownTarget
 from app.messages import SIGNALS
@@ -297,6 +298,12 @@ class Pair:
         self.here, self.there, self.uid, self.laptop, self.phone = here, there, uid, laptop, phone
 
 
+def a_delivery(pair: Pair, frame: str = "{}") -> Deliver:
+    """A frame of the laptop's on its way to the phone."""
+    here, there = pair.laptop.connection, pair.phone.connection
+    return Deliver(pair.uid, pair.phone.fp, there.id, frame, pair.here.process, here.id, 0, None)
+
+
 @pytest.fixture
 async def pair(open_process: OpenProcess) -> Pair:
     here, there = await open_process(), await open_process()
@@ -320,7 +327,11 @@ async def test_messages_to_another_process_arrive_in_order(pair: Pair) -> None:
     assert [(await pair.phone.hear())["candidate"]["number"] for _ in range(100)] == list(range(100))
 
 
-async def test_a_message_to_another_process_is_one_publish_and_nothing_else(pair: Pair, redis: Redis) -> None:
+async def test_a_message_to_another_process_is_one_publish_and_nothing_else(
+    pair: Pair, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for process in (pair.here, pair.there):
+        monkeypatch.setattr(process.bus, "_ask", lambda: None)  # its probes are PUBLISHes too
     assert code_of(await pair.laptop.ask({"target": pair.phone.fp, "offer": OFFER})) == 200  # the writer connects
     await redis.config_resetstat()
     for number in range(20):
@@ -364,6 +375,22 @@ async def test_a_process_that_does_not_listen_is_out_of_reach(process: Context, 
     assert book
     await eventually(lambda: phone.fp in book.online)
     assert code_of(await laptop.ask({"target": phone.fp, "offer": OFFER})) == 503
+    await process.store.end_lease("deaf")  # it was killed, and this is found out by the next message
+    assert code_of(await laptop.ask({"target": phone.fp, "offer": OFFER})) == 410
+    assert phone.fp not in book.online
+
+
+async def test_a_peer_of_another_process_whose_socket_just_ended_is_offline(pair: Pair) -> None:
+    pair.phone.connection.stage = Stage.ENDED
+    pair.laptop.process.bus.publish(pair.there.process, a_delivery(pair))
+    assert code_of(await pair.laptop.hear()) == 410
+
+
+async def test_a_process_that_may_have_missed_a_revocation_relays_nothing(pair: Pair) -> None:
+    tablet = await bring(pair.here, pair.uid, "tablet")
+    pair.here.contact._trusted_until = 0
+    for target in (tablet, pair.phone):
+        assert code_of(await pair.laptop.ask({"target": target.fp, "offer": OFFER})) == 503
 
 
 async def test_when_too_much_waits_for_the_bus_the_sender_is_told(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -415,9 +442,7 @@ async def test_a_message_for_a_peer_that_is_being_let_in_comes_after_its_welcome
 async def test_a_frame_arrives_as_the_bytes_that_left(pair: Pair) -> None:
     text = "\u0000\u2028\U0001f600é"
     frame = json.dumps({"source_fp": pair.laptop.fp, "offer": text})
-    here, there = pair.laptop.connection, pair.phone.connection
-    event = Deliver(pair.uid, pair.phone.fp, there.id, frame, pair.here.process, here.id, 0, None)
-    pair.here.bus.publish(pair.there.process, event)
+    pair.here.bus.publish(pair.there.process, a_delivery(pair, frame))
     assert (await pair.phone.hear())["offer"] == text
 
 

@@ -11,7 +11,7 @@ from playwright.async_api import expect
 from tests.browser.conftest import Sit
 from tests.browser.person import Person
 from tests.conftest import Start
-from tests.support import Scene, code_in, new_fingerprint
+from tests.support import Scene, code_in, eventually, new_fingerprint
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -332,6 +332,18 @@ async def test_a_stream_that_was_cut_comes_back_and_the_page_is_right_again(
     await expect(person.card("phone")).to_be_visible(timeout=20_000)
     await expect(person.page.get_by_text("Reconnecting")).to_be_hidden()
     await expect(person.row("laptop")).to_contain_text("Offline")
+
+
+async def test_a_page_says_that_the_store_is_out_of_reach_for_as_long_as_it_is(
+    scene: Scene, person: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await expect(person.page.get_by_role("heading", name="Your devices", exact=True)).to_be_visible()
+    await eventually(lambda: len(scene.context.streams._open) == 1)
+    monkeypatch.setattr(scene.context.contact, "heard", lambda asked: False)
+    scene.context.contact.lose()
+    await expect(person.page.get_by_text("Out of reach…")).to_be_visible()
+    monkeypatch.undo()
+    await expect(person.page.get_by_text("Out of reach…")).to_be_hidden()
 
 
 async def test_a_field_that_is_edited_keeps_its_text_and_focus_while_the_book_changes(

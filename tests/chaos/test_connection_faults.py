@@ -11,8 +11,7 @@ async def test_a_slow_store_delays_and_breaks_nothing(proxied: World) -> None:
     owner = proxied.owners[0]
     for proxy in proxied.proxies:
         proxy.delay = 0.25  # each way
-    began = time.monotonic()
-    await until(lambda: time.monotonic() - began > (60 if LONG else 1))
+    await asyncio.sleep(60 if LONG else 1)
     assert (await proxied.send(laptop, tablet))[0] == 200
     await owner.do(f"/peers/{tablet.fp}/rename", name="slow")
     await proxied.back()

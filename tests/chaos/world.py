@@ -48,6 +48,8 @@ class Talker:
         self.answers: dict[int, list[tuple[int, float]]] = {}
         """The codes that answered each of its numbered messages, and when they came."""
         self.lists: dict[int, dict[str, bool]] = {}
+        self.said: set[int] = set()
+        """The numbers of what it said by its present socket."""
         self.statuses: list[int] = []
         self.close_code: int | None = None
         self._peers: dict[str, bool] = {}
@@ -64,6 +66,7 @@ class Talker:
 
     def _take(self, socket: ClientConnection) -> None:
         self.socket = socket
+        self.said.clear()
         self.close_code = None
         self._reader = asyncio.create_task(self._read(socket))
 
@@ -89,6 +92,7 @@ class Talker:
         number = next(_numbers)
         with suppress(ConnectionClosed):
             await self.socket.send(json.dumps(message | {"id": number}))
+            self.said.add(number)
         return number
 
     async def answer(self, number: int, seconds: float = SECONDS) -> tuple[int, float]:
@@ -145,9 +149,9 @@ class Server:
         self.program.signal_group(signal.SIGKILL)
         await self.program.exit_code()
 
-    def count_connections(self, port: int) -> None:
+    def count_connections(self, ports: set[int]) -> None:
         with suppress(OSError):
-            self.most_connections = max(self.most_connections, connections_to(port, self.program.pid))
+            self.most_connections = max(self.most_connections, connections_to(ports, self.program.pid))
 
     async def close(self) -> None:
         await self._stack.aclose()
@@ -274,9 +278,12 @@ class World:
     async def _count(self) -> None:
         while True:
             for each in self.servers:
-                for port in [self.store.port, *(proxy.port for proxy in self.proxies)]:
-                    each.count_connections(port)
+                each.count_connections(self._ports())
             await asyncio.sleep(_TICK)
+
+    def _ports(self) -> set[int]:
+        """Where the store is reached."""
+        return {self.store.port, *(proxy.port for proxy in self.proxies)}
 
     # The verdict
 
@@ -308,7 +315,7 @@ class World:
                         await asyncio.sleep(0.1)
         return time.monotonic() - began
 
-    async def verdict(self, fault: str, back: float | None = None, *, open_sockets: bool = True) -> None:
+    async def verdict(self, fault: str, back: float | None = None) -> None:
         """All that must hold once a fault is over. `back`: after how many seconds the service was."""
         back = await self.back() if back is None else back
         true = await self.presence_is_true()
@@ -318,14 +325,19 @@ class World:
         for each in self.servers:
             each.program.signal_group(signal.SIGCONT)  # raises nothing, and the next line tells whether it is there
             assert running(each.program.pid), each.program.output
+            each.count_connections(self._ports())
             assert 0 < each.most_connections <= _CONNECTIONS
-        if open_sockets:
-            assert [each.name for each in self.talkers if not each.is_in] == []
+        assert [each.name for each in self.talkers if not each.is_in] == []
+        await self._all_is_answered()
         await self._books_are_whole()
         self._deliveries_are_right()
         if LONG:
             assert back <= BACK
             assert back + true <= TRUE
+
+    async def _all_is_answered(self) -> None:
+        said = {each: set(each.said) for each in self.talkers}
+        await until(lambda: all(numbers <= each.answers.keys() for each, numbers in said.items()), SECONDS)
 
     async def _books_are_whole(self) -> None:
         for owner, group in zip(self.owners, self.groups(), strict=True):
@@ -353,13 +365,13 @@ def running(pid: int) -> bool:
         return False
 
 
-def connections_to(port: int, pid: int) -> int:
-    """How many TCP connections that process has to a port of this machine."""
-    far = f"0100007F:{port:04X}"
+def connections_to(ports: set[int], pid: int) -> int:
+    """How many TCP connections that process has to those ports of this machine."""
+    far = {f"0100007F:{port:04X}" for port in ports}
     inodes = {
         fields[9]
         for fields in map(str.split, Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:])
-        if fields[2] == far
+        if fields[2] in far
     }
     held = [str(each.readlink()) for each in Path(f"/proc/{pid}/fd").iterdir()]
     return sum(link.removeprefix("socket:[").removesuffix("]") in inodes for link in held)
