@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test check screens bench lock clean
+.PHONY: run test fuzz check screens bench mutants lock clean
 
 run: $(VENV)/run
 	@exec $(BIN)/python -m app
@@ -13,19 +13,32 @@ test: $(VENV)/dev
 ifdef ARGS
 	$(BIN)/python -m pytest -q $(ARGS)
 else
-	$(BIN)/python -m coverage run -m pytest -q
+	$(BIN)/python -m coverage erase
+	$(BIN)/python -m coverage run -m pytest -q -n 2 --dist loadfile
+	$(BIN)/python -m coverage combine -q
 	$(BIN)/python -m coverage report
 endif
+
+# Devices and owners do whatever comes to their mind for about ten minutes, other things each time.
+fuzz: $(VENV)/dev
+	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest -q --timeout 0 tests/test_authorization.py tests/test_several_books.py
 
 # Pictures of every page, in build/screens.
 screens: $(VENV)/dev
 	$(BIN)/python -m pytest -q tests/screens.py
 
-# What a page costs, and a device that nobody wants; how long a stop takes.
+# What a page, the check of an offer and a device that nobody wants cost, whether the time of an answer tells which addresses are known, and
+# how long a stop takes.
 bench: $(VENV)/dev
 	$(BIN)/python -m bench.pages
+	$(BIN)/python -m bench.descriptions
 	$(BIN)/python -m bench.dials
+	$(BIN)/python -m bench.enumeration
 	$(BIN)/python -m bench.stop
+
+# Changes the rules one by one, and says which changes no test minds. Takes the better part of an hour.
+mutants: $(VENV)/dev
+	$(BIN)/python -m bench.mutants
 
 check: $(VENV)/dev
 	$(BIN)/ruff check .

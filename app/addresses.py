@@ -7,10 +7,11 @@ from app.errors import BadInput
 
 # HTML's definition of a valid address, so that the browser's form and we agree
 # (https://html.spec.whatwg.org/multipage/input.html#valid-e-mail-address),
-# less two dots in a row or at an end, which mail servers refuse (RFC 5321, section 4.1.2).
+# less two dots in a row or at an end, which mail servers refuse (RFC 5321, section 4.1.2), and less `=?`, by which an
+# encoded word begins: a mail's header would decode it, commas and line ends too (RFC 2047, section 5, forbids it here).
 _ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
-_ADDRESS = re.compile(rf"{_ATOM}(?:\.{_ATOM})*@{_LABEL}(?:\.{_LABEL})*")
+_ADDRESS = re.compile(rf"(?!.*=\?){_ATOM}(?:\.{_ATOM})*@{_LABEL}(?:\.{_LABEL})*")
 _LONGEST = 254
 
 

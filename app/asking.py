@@ -7,6 +7,7 @@ from app.addresses import Address
 from app.background import Background
 from app.book import Book
 from app.books import Books
+from app.codes import Codes
 from app.errors import NotFound, TooMany
 from app.limits import Limits
 from app.mailer import Mailer
@@ -16,6 +17,8 @@ from app.pairs import pair_code
 from app.peers import Device, Fingerprint, Request
 from app.sessions import Sessions
 from app.settings import Settings
+from app.stamps import Stamps
+from app.throttle import Throttle
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,24 +41,34 @@ class Ask:
 
 
 class Asking:
-    """Takes the requests of devices, and mails their owners within the limits."""
+    """Takes the requests of devices, and mails their owners within the limits.
+
+    Nobody is told whether an address is known, served or mailed, nor can see it from the time: before its answer, each
+    ask and each login takes as many steps to the store as any other, and what differs is done beside it.
+    """
 
     def __init__(
         self,
         settings: Settings,
         books: Books,
         sessions: Sessions,
+        codes: Codes,
         mailer: Mailer,
+        stamps: Stamps,
         notices: Notices,
         limits: Limits,
+        throttle: Throttle,
         background: Background,
     ) -> None:
         self._settings = settings
         self._books = books
         self._sessions = sessions
+        self._codes = codes
         self._mailer = mailer
+        self._stamps = stamps
         self._notices = notices
         self._limits = limits
+        self._throttle = throttle
         self._background = background
 
     async def ask(self, owner: OwnerName, device: Device, endpoint: str, waiter: str | None = None) -> Ask:
@@ -67,12 +80,10 @@ class Asking:
         uid = await self._uid_of(owner)
         if await self.is_in(uid, device):
             return Ask("verified", uid, "")
-        await self._limits.ask(endpoint, device.network)
+        await self._throttle.ask(endpoint, device.network)
         if isinstance(owner, Address):
-            if not self._settings.serves(owner):
-                return Ask("unserved", None, self._pair(owner.key, device))
-            uid = await self._books.enroll(owner)
-            outcome = await self._books.ask(uid, owner, device, waiter=waiter)
+            uid = await self._uid_for(owner)
+            outcome = await self._books.ask(uid, None if uid == NOBODY else owner, device, waiter=waiter)
             pair = self._pair(owner.key, device)
         else:
             outcome = await self._books.ask(uid, None, device, waiter=waiter)
@@ -90,7 +101,7 @@ class Asking:
 
     async def refuse_hasty(self, owner: OwnerName | None, device: Device, endpoint: str) -> None:
         """Raises TooMany where the device's network is known to ask too often, unless the device itself is in."""
-        seconds = self._limits.overrun(endpoint, device.network)
+        seconds = self._throttle.overrun(endpoint, device.network)
         if not seconds:
             return
         if owner is None:
@@ -102,7 +113,7 @@ class Asking:
 
     async def count(self, device: Device, endpoint: str) -> None:
         """Counts one that waits and asks nobody. Raises TooMany where its network does so too often."""
-        await self._limits.ask(endpoint, device.network)
+        await self._throttle.ask(endpoint, device.network)
 
     async def invited(self, uid: Uid, device: Device) -> bool:
         """Let a device in by its invite; the owner is not asked where that is of no use."""
@@ -129,28 +140,42 @@ class Asking:
                 return request.rid
         raise NotFound
 
-    async def login(self, address: Address) -> None:
-        """Mail the owner of that address a link to his book, within the limits."""
-        if not self._settings.serves(address):
-            return
+    async def _uid_for(self, address: Address) -> str:
+        """The uid of that address, new or known; NOBODY where it is not served, with as many steps and nothing kept."""
+        if self._settings.serves(address):
+            return await self._books.uid_for(address)
+        await self._books.store.uid_of(address)
+        return NOBODY
+
+    async def login(self, address: Address, browser: str) -> None:
+        """Mail the owner of that address a link to his book, and a code for the browser that asks, within the limits.
+
+        What is done for some addresses only is done beside the answer, which takes as long for each.
+        """
+        await self._codes.expect(browser, address)
+        if self._settings.serves(address):
+            self._background.start(self._mail_login(address, browser))
+
+    async def _mail_login(self, address: Address, browser: str) -> None:
         uid = await self._books.enroll(address)
-        if await self._limits.may_mail_login(uid):
+        turn = await self._limits.take_login_mail(uid)
+        stamp = await self._stamps.take(uid, address, turn) if turn else None
+        if stamp:
             link = await self._sessions.issue_link(uid, address)
-            self._mailer.post(address, "login", {"link": link, "minutes": self.minutes})
+            code = await self._codes.issue(browser, address, link)
+            self._mailer.post(stamp, "login", {"link": link.url, "code": code, "minutes": self.minutes})
             await self._books.note(uid, "mailed", detail="a link to log in")
 
     async def _mail_request(self, uid: str, device: Device, pair: str) -> None:
-        if not await self._limits.may_mail_request(uid):
-            return
-        book = await self._books.read(uid)
-        if book is None:
-            return
-        address = Address(book.owner.address)
-        link = await self._sessions.issue_link(uid, address)
-        asked = datetime.now(UTC).strftime("%-d %B %Y, %H:%M UTC")
-        members = {"link": link, "minutes": self.minutes, "device": device, "pair": pair, "asked": asked}
-        self._mailer.post(address, "request", members)
-        await self._books.note(uid, "mailed", detail="a device asks")
+        turn = await self._limits.take_request_mail(uid)
+        book = await self._books.read(uid) if turn else None
+        stamp = await self._stamps.take(uid, Address(book.owner.address), turn) if book else None
+        if stamp:
+            link = await self._sessions.issue_link(uid, stamp.to)
+            asked = datetime.now(UTC).strftime("%-d %B %Y, %H:%M UTC")
+            members = {"link": link.url, "minutes": self.minutes, "device": device, "pair": pair, "asked": asked}
+            self._mailer.post(stamp, "request", members)
+            await self._books.note(uid, "mailed", detail="a device asks")
 
     async def _tell_of_invited(self, uid: str, fp: Fingerprint) -> None:
         book = await self._books.read(uid)

@@ -27,20 +27,28 @@ REJECTED_SECONDS = 24 * 3600
 REMOVED_SECONDS = 3600
 _KEEP_SECONDS = 30.0
 _RETRY_SECONDS = 1.0
+_PATIENCE_SECONDS = 0.2
 
 Listener = Callable[[Change], None]
 
 
 @dataclass(slots=True, eq=False)
 class _Shelf:
-    """The place of one Book in this process: who listens, and what arrived while it was loading."""
+    """The place of one Book in this process: who listens, and what arrived while it was loading or came too early."""
 
     uid: str
     book: Book | None = None
     listeners: set[Listener] = field(default_factory=set)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     pending: list[Report] | None = None
+    ahead: dict[int, Report] = field(default_factory=dict)
+    catch_up: asyncio.TimerHandle | None = None
     drop: asyncio.TimerHandle | None = None
+
+    @property
+    def behind(self) -> bool:
+        """Whether the store is known to have more than the Book."""
+        return self.book is None or bool(self.ahead) or self.pending is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +104,7 @@ class Books:
             shelf.drop.cancel()
             shelf.drop = None
         try:
-            if shelf.book is None:
+            if shelf.behind:
                 await self._load(shelf, first=True)
         finally:
             if shelf.book is None:
@@ -161,15 +169,23 @@ class Books:
         """A device that waits has shown its certificate, so that its request is one of that claim."""
         self._spread(await self.store.run("certify", uid, {"fp": device.fp, "claim": device.claim}))
 
-    async def rekey(self, uid: str, fp: Fingerprint, to: Fingerprint, claim: str) -> None:
-        """A peer takes another fingerprint, with this claim. Raises WeakerProof where the claim is less than it was."""
-        await self._act("rekey", uid, {"fp": fp, "to": to, "claim": claim, "seconds": REMOVED_SECONDS})
+    async def rekey(self, uid: str, fp: Fingerprint, to: Fingerprint, claim: str, *, proved: bool) -> None:
+        """A peer takes another fingerprint, with this claim, which was `proved` at once or is only named.
+
+        Raises WeakerProof where the claim is less than it was.
+        """
+        given = {"fp": fp, "to": to, "claim": claim, "proved": proved, "seconds": REMOVED_SECONDS}
+        await self._act("rekey", uid, given)
         await self.store.unindex(fp, uid)
         await self._found(uid, to)
 
+    async def uid_for(self, address: Address) -> str:
+        """The uid of the user with that address; a new one where there is none, for whoever makes that user now."""
+        return await self.store.enroll(address, secrets.token_hex(16), self._request_seconds)
+
     async def enroll(self, address: Address) -> str:
         """The uid of the user with that address, who is made if need be."""
-        uid = await self.store.enroll(address, secrets.token_hex(16), self._request_seconds)
+        uid = await self.uid_for(address)
         await self.store.run("enroll", uid, {"address": address.typed, "seconds": self._request_seconds})
         return uid
 
@@ -241,8 +257,12 @@ class Books:
             await self._found(uid, fp)
 
     async def require_proof(self, uid: str, on: bool) -> None:
-        """Demand proof from all devices: those that did not prove themselves wait outside from now on."""
-        self._spread(await self.store.run("require_proof", uid, {"on": on}))
+        """Demand proof from all devices: those that did not prove themselves wait outside, until it is demanded no more."""
+        answer = await self.store.run("require_proof", uid, {"on": on})
+        self._spread(answer)
+        for fp, peer in answer.report.peers.items() if answer.report and not on else ():
+            if peer and peer.state != "revoked":
+                await self._found(uid, fp)
 
     async def note(self, uid: str, what: str, name: str = "", detail: str = "") -> None:
         """Write a line into the book's activity."""
@@ -263,15 +283,16 @@ class Books:
 
     async def admit(
         self, uid: str, fp: Fingerprint, claim: str, connection: str, *, named: bool, demanded: bool
-    ) -> str:
+    ) -> tuple[str, int]:
         """Make a connection of this process the place where the peer is online, by `none` or by a claim that it proved.
 
-        It is `in`, or `out`, or in and its `proof changed`. `named`: the connection names this user; `demanded`: the server
-        demands proof.
+        It is `in`, or `out`, or in and its `proof changed`; and that from this version of the Book on, 0 where it is
+        out. `named`: the connection names this user; `demanded`: the server demands proof.
         """
         given: dict[str, object] = {"fp": fp, "claim": claim, "named": named, "demanded": demanded}
         given |= {"process": self._bus.process, "connection": connection}
-        return self._spread(await self.store.run("admit", uid, given))
+        answer = await self.store.run("admit", uid, given)
+        return self._spread(answer), answer.report.version if answer.report else 0
 
     async def leave(self, uid: str, fp: Fingerprint, connection: str) -> None:
         """A connection of this process is not in that book any more."""
@@ -284,7 +305,8 @@ class Books:
             if each.left:
                 calls.append(("leave", each.left, self._leaving(each.device.fp, each.connection)))
             if each.asked:
-                calls.append(("unwait", each.asked, {"rid": each.device.rid, "waiter": each.connection}))
+                asked = {"fp": each.device.fp, "claim": each.device.claim, "waiter": each.connection}
+                calls.append(("unwait", each.asked, asked))
         await self.store.stop_waiting_for(
             [each.device.fp for each in departures if each.last_unnamed], self._bus.process
         )
@@ -330,10 +352,24 @@ class Books:
             return
         if shelf.pending is not None:
             shelf.pending.append(report)
-        elif shelf.book is not None and report.version == shelf.book.version + 1:
-            self._apply(shelf, shelf.book, report)
         elif shelf.book is not None and report.version > shelf.book.version:
-            self._background.start(self._reload(shelf))
+            shelf.ahead[report.version] = report
+            while next_one := shelf.ahead.pop(shelf.book.version + 1, None):
+                self._apply(shelf, shelf.book, next_one)
+            self._expect_the_missing(shelf)
+
+    def _expect_the_missing(self, shelf: _Shelf) -> None:
+        """Two acts at once may be answered in the other order; what does not come soon was lost, and is read anew."""
+        if not shelf.ahead and shelf.catch_up:
+            shelf.catch_up.cancel()
+            shelf.catch_up = None
+        elif shelf.ahead and shelf.catch_up is None:
+            shelf.catch_up = asyncio.get_running_loop().call_later(_PATIENCE_SECONDS, self._give_up, shelf)
+
+    def _give_up(self, shelf: _Shelf) -> None:
+        shelf.catch_up = None
+        shelf.ahead.clear()
+        self._background.start(self._reload(shelf))
 
     def _apply(self, shelf: _Shelf, book: Book, report: Report) -> None:
         change = book.apply(report)
@@ -349,9 +385,12 @@ class Books:
             listener(change)
 
     async def _load(self, shelf: _Shelf, *, first: bool) -> None:
-        """Load under the shelf's lock. Reports that arrive meanwhile wait, and those that are newer follow."""
+        """Load under the shelf's lock. Reports that arrive meanwhile wait, and those that are newer follow.
+
+        `first`: not where somebody else has just loaded it.
+        """
         async with shelf.lock:
-            if first and shelf.book is not None:
+            if first and not shelf.behind:
                 return
             shelf.pending = []
             try:
@@ -360,6 +399,8 @@ class Books:
                     report = _nothing_left(shelf.book)
             finally:
                 pending, shelf.pending = shelf.pending, None
+            shelf.ahead.clear()
+            self._expect_the_missing(shelf)
             if report is None:
                 return
             if shelf.book is None:

@@ -74,7 +74,7 @@ class Bus:
         self._empty = asyncio.Event()
         self._empty.set()
         self._hear: dict[type[Any], Callable[[Any], None]] = {}
-        self._after_gap: Callable[[], None] = lambda: None
+        self._after_gap: list[Callable[[], None]] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._listening = asyncio.Event()
         self._closed = False  # asked by the loops too, since a client that is cleaning up may swallow a cancellation
@@ -86,7 +86,7 @@ class Bus:
 
     def after_gap(self, reload: Callable[[], None]) -> None:
         """Have `reload` called whenever events may have been missed."""
-        self._after_gap = reload
+        self._after_gap.append(reload)
 
     async def open(self) -> None:
         """Begin to write and to listen; returns once this process can be reached."""
@@ -155,7 +155,8 @@ class Bus:
                         if message["type"] == "subscribe":
                             pause = 0.1
                             self._listening.set()
-                            self._after_gap()
+                            for reload in self._after_gap:
+                                reload()
                         elif message["type"] == "message":
                             self._dispatch(self._decoder.decode(message["data"]))
             except (RedisError, OSError, TimeoutError) as error:

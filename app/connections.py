@@ -30,7 +30,8 @@ class Connection:
     `send` takes one encoded message and is False where the peer reads too slowly; `close` takes a close code
     (RFC 6455, section 7.4; ours are in docs/protocol.md) and a reason. `shown` are the claims that it has proved,
     `certificate` its certificate (DER) once it has shown that, `due` the claim that it was told to prove.
-    `named`: it has named the owner of the book, by uid, address or invite.
+    `since` is the version of its Book with which it was let in last. `named`: it has named the owner of the book, by
+    uid, address or invite.
     """
 
     device: Device
@@ -47,6 +48,7 @@ class Connection:
     certificate: bytes | None = None
     failures: int = 0
     due: str | None = None
+    since: int = 0
     named: bool = False
     rekeying: bool = False
     early: list[bytes] = field(default_factory=list)

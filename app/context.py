@@ -16,6 +16,7 @@ from app.assets import Assets
 from app.background import Background
 from app.books import Books
 from app.bus import Bus
+from app.codes import Codes
 from app.connections import Connections
 from app.errors import Unreachable
 from app.farewells import send_away
@@ -28,8 +29,11 @@ from app.proving import Proving
 from app.sessions import Sessions
 from app.settings import Settings
 from app.signaling import Signaling
+from app.stamps import Stamps
+from app.stops import Stops
 from app.store import Store
 from app.streams import Streams
+from app.throttle import Throttle
 from app.wsprotocol import Pinger
 
 _STORE_CONNECTIONS = 5  # with the bus's two, 7 a process: small hosted stores allow 20, and a deploy overlaps two
@@ -56,12 +60,8 @@ class Context:
         self.pinger = Pinger()
         self.store = Store(commands)
         self.bus = Bus(self.process, writer, subscriber)
-        self.limits = Limits(
-            self.store,
-            secret=settings.secret_keys[0],
-            ask_rate=settings.ask_rate,
-            mail_interval=settings.mail_interval,
-        )
+        self.limits = Limits(self.store, settings)
+        self.throttle = Throttle(self.store, settings.secret_keys[0], settings.ask_rate)
         self.mailer = Mailer(settings.smtp_url, settings.mail_from, self.background, show=show_mail)
         self.absences = Absences()
         self.books = Books(
@@ -84,9 +84,23 @@ class Context:
             session_ttl=settings.session_ttl,
             session_max=settings.session_max,
         )
-        self.notices = Notices(self.mailer, self.sessions)
+        self.codes = Codes(
+            self.store, self.sessions, self.limits, secret_keys=settings.secret_keys, seconds=settings.link_ttl
+        )
+        self.stops = Stops(self.store, self.books, secret_keys=settings.secret_keys, base_url=settings.base_url)
+        self.stamps = Stamps(self.stops, self.limits)
+        self.notices = Notices(self.mailer, self.stamps, self.sessions, self.background)
         self.asking = Asking(
-            settings, self.books, self.sessions, self.mailer, self.notices, self.limits, self.background
+            settings,
+            self.books,
+            self.sessions,
+            self.codes,
+            self.mailer,
+            self.stamps,
+            self.notices,
+            self.limits,
+            self.throttle,
+            self.background,
         )
         self.connections = Connections()
         self.presence = Presence(

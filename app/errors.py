@@ -39,6 +39,13 @@ class NotProved(PeerbookError):
     text = "This proves nothing."
 
 
+class ForgedDescription(PeerbookError):
+    """An offer or answer that names another certificate than the sender's, or hides which one it names."""
+
+    code = 403
+    text = "The certificate in this description is not yours."
+
+
 class UnknownTarget(PeerbookError):
     """No verified peer of this book has that fingerprint; somebody else's peer looks the same."""
 
@@ -101,6 +108,14 @@ class LinkGone(PeerbookError):
 
     code = 410
     text = "This link was used already, or is too old."
+    what: ClassVar[str] = "link"
+
+
+class CodeGone(LinkGone):
+    """A code that was used or tried too often, is too old, or was asked for in another browser."""
+
+    text = "This code was used or tried too often, is too old, or was not asked for in this browser."
+    what = "code"
 
 
 class Unreachable(PeerbookError):
@@ -128,8 +143,21 @@ class CrossSite(PeerbookError):
     text = "This form was not sent by our own page."
 
 
+class ForeignOrigin(PeerbookError):
+    """A page of an origin that is not among the allowed ones asks what programs ask."""
+
+    code = 403
+    text = "Pages of this origin may not use this server."
+
+
 class WrongForm(PeerbookError):
     """A form with a field that does not fit."""
 
     code = 422
     text = "This does not fit."
+
+
+class WrongCode(WrongForm):
+    """A code that does not fit, or none that may fit any more today."""
+
+    text = "This code does not fit: look again, or open the link in the mail."

@@ -1,60 +1,72 @@
 """Limits: how often a thing may happen. Kept in the store, so they hold over all processes."""
 
-import hashlib
-import hmac
-import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
-from app.errors import TooMany
-from app.store import Store
-
-_MINUTE = 60
-_MOST_OVERRUN = 10_000  # networks that this process remembers as asking too often
+from app.settings import Settings
+from app.store import Store, Window
 
 _REQUEST_MAILS = 10  # a request mail to one owner waits this many times as long as a login mail
+_WRONG_CODES = 10  # for one owner and day
+_HOUR = 3600
+_DAY = 86400
+_SERVER = "server"  # no uid: whose turns those of the whole server are
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A turn that somebody took, and can give back: whose, and in which windows."""
+
+    owner: str
+    windows: Sequence[Window]
 
 
 class Limits:
-    """The limits of this server."""
+    """The limits of this server. A turn is taken in all of its windows or, None then, in none."""
 
-    def __init__(self, store: Store, *, secret: str, ask_rate: int, mail_interval: int) -> None:
+    def __init__(self, store: Store, settings: Settings) -> None:
         self._store = store
-        self._secret = secret.encode()
-        self._ask_rate = ask_rate
-        self._mail_interval = mail_interval
-        self._overrun: dict[tuple[str, str], float] = {}
+        self._login_mails = _mail_windows("login", settings.mail_interval, settings)
+        self._request_mails = _mail_windows("request", settings.mail_interval * _REQUEST_MAILS, settings)
+        self._all_mails = _on([Window("mail:hour", settings.mail_total_hourly, _HOUR)])
 
-    async def ask(self, endpoint: str, network: str) -> None:
-        """Counts one ask of that network at `endpoint`; raises TooMany where it asked too often this minute."""
-        if not self._ask_rate:
-            return
-        if seconds := self.overrun(endpoint, network):
-            raise TooMany(seconds)
-        who = hmac.digest(self._secret, network.encode(), hashlib.sha256).hex()[:16]  # the store knows no addresses
-        count, seconds = await self._store.count(f"ask:{endpoint}:{who}", _MINUTE)
-        if count > self._ask_rate:
-            if len(self._overrun) >= _MOST_OVERRUN:
-                self._overrun.clear()
-            self._overrun[endpoint, network] = time.monotonic() + seconds
-            raise TooMany(seconds)
+    async def take_login_mail(self, uid: str) -> Turn | None:
+        """The owner's turn for a login mail."""
+        return await self._take(uid, self._login_mails)
 
-    def overrun(self, endpoint: str, network: str) -> int:
-        """For how many seconds more that network is known here to have asked too often, 0 where it is not."""
-        until = self._overrun.get((endpoint, network))
-        if until is None:
-            return 0
-        left = until - time.monotonic()
-        if left <= 0:
-            del self._overrun[endpoint, network]
-            return 0
-        return int(left) + 1
+    async def take_request_mail(self, uid: str) -> Turn | None:
+        """The owner's turn for a request mail; strangers' asks never use up the login mails."""
+        return await self._take(uid, self._request_mails)
 
-    async def may_mail_login(self, uid: str) -> bool:
-        """Takes the owner's turn for a login mail, if it is free."""
-        return await self._first_in(f"mail:login:{uid}", self._mail_interval)
+    async def take_any_mail(self) -> Turn | None:
+        """The server's turn for a mail of any kind."""
+        return await self._take(_SERVER, self._all_mails)
 
-    async def may_mail_request(self, uid: str) -> bool:
-        """Takes the owner's turn for a request mail; strangers' asks never use up the login mails."""
-        return await self._first_in(f"mail:request:{uid}", self._mail_interval * _REQUEST_MAILS)
+    async def take_wrong_code(self, uid: str) -> Turn | None:
+        """The owner's turn for a code that is wrong."""
+        return await self._take(uid, [Window("code:day", _WRONG_CODES, _DAY)])
 
-    async def _first_in(self, what: str, seconds: int) -> bool:
-        return seconds == 0 or await self._store.first_in(what, seconds)
+    async def give_back(self, turn: Turn) -> None:
+        """What the turn was taken for did not happen."""
+        if turn.windows:
+            await self._store.give_turn_back(turn.owner, turn.windows)
+
+    async def _take(self, owner: str, windows: Sequence[Window]) -> Turn | None:
+        if windows and not await self._store.take_turn(owner, windows):
+            return None
+        return Turn(owner, windows)
+
+
+def _mail_windows(kind: str, interval: int, settings: Settings) -> Sequence[Window]:
+    return _on(
+        [
+            Window(f"{kind}:interval", 1, interval),
+            Window(f"{kind}:hour", settings.mail_hourly, _HOUR),
+            Window(f"{kind}:day", settings.mail_daily, _DAY),
+        ]
+    )
+
+
+def _on(windows: Iterable[Window]) -> Sequence[Window]:
+    """The windows that are not switched off."""
+    return [window for window in windows if window.most and window.seconds]

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import email.policy
 import logging
 import ssl
 from collections.abc import Callable, Mapping
@@ -15,6 +16,7 @@ import jinja2
 from app.addresses import Address, parse_address
 from app.background import Background
 from app.mailserver import MailServer
+from app.stamps import Stamp
 
 log = logging.getLogger("peerbook.mail")
 
@@ -24,6 +26,9 @@ _TIMEOUT = 10.0
 _AT_ONCE = 4
 _MOST_WAITING = 500
 _LONGEST_NAME = 32
+# Lines are as long as they may be (RFC 5322, section 2.1.1): Python would fold a link in a header into encoded words, which
+# no mail program opens.
+_LINES = email.policy.SMTP.clone(max_line_length=998, cte_type="7bit")
 
 
 def plain(name: str) -> str:
@@ -45,6 +50,7 @@ class Mailer:
     ) -> None:
         self._server = server
         self._sender = sender
+        self._sender_address = parse_address(sender.rpartition("<")[2].rstrip(">"))
         self._background = background
         self._show = show
         self._pause = pause
@@ -60,28 +66,31 @@ class Mailer:
         )
         self._templates.filters["plain"] = plain
 
-    def post(self, to: Address, template: str, members: Mapping[str, Any]) -> None:
+    def post(self, stamp: Stamp, template: str, members: Mapping[str, Any]) -> None:
         """Send the mail `template` beside everything else; its fate is logged, never raised."""
         if self._waiting >= _MOST_WAITING:
             log.warning("event=mail_dropped reason=too_many")
             return
         self._waiting += 1
-        self._background.start(self._deliver(self._compose(to, template, members), to))
+        self._background.start(self._deliver(self._compose(stamp, template, {**members, "stop": stamp.stop}), stamp.to))
 
     def stop(self) -> None:
         """The server stops: what failed is not tried again, what did not leave yet may go on until it is cancelled."""
         self._stopping.set()
 
-    def _compose(self, to: Address, template: str, members: Mapping[str, Any]) -> EmailMessage:
+    def _compose(self, stamp: Stamp, template: str, members: Mapping[str, Any]) -> EmailMessage:
         text = self._templates.get_template(f"{template}.txt").render(members)
         subject, _, body = text.partition("\n\n")
-        message = EmailMessage()
+        message = EmailMessage(_LINES)
         message["Subject"] = subject
         message["From"] = self._sender
-        message["To"] = to.typed
+        message["To"] = stamp.to.typed
         message["Date"] = formatdate()
-        message["Message-ID"] = make_msgid(domain=parse_address(self._sender.rpartition("<")[2].rstrip(">")).domain)
+        message["Message-ID"] = make_msgid(domain=self._sender_address.domain)
         message["Auto-Submitted"] = "auto-generated"  # RFC 3834: no holiday replies to this
+        message["List-Unsubscribe"] = f"<{stamp.stop}>"  # RFC 2369, section 3.2
+        if stamp.stop.startswith("https:"):
+            message["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"  # RFC 8058, section 3.1
         message.set_content(body)
         message.add_alternative(self._templates.get_template(f"{template}.html").render(members), subtype="html")
         return message
@@ -126,7 +135,8 @@ class Mailer:
 
     async def _hand_over(self, server: MailServer, message: EmailMessage, to: Address) -> None:
         await aiosmtplib.send(
-            message,
+            message.as_bytes(),
+            sender=self._sender_address.typed,
             recipients=[to.typed],
             hostname=server.host,
             port=server.port,

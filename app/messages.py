@@ -11,7 +11,7 @@ import msgspec
 
 from app.claims import CERTIFICATE, NO_CLAIM, parse_claim
 from app.errors import BadInput, PeerbookError
-from app.identity import CertificateProof, Proof, SecretProof, parse_proof
+from app.identity import CertificateProof, Proof, parse_proof
 from app.peers import Fingerprint, Peer, parse_fingerprint, parse_name
 
 SIGNALS = ("offer", "answer", "candidate")
@@ -153,8 +153,7 @@ def _parse_rekey(message: dict[str, Any]) -> Rekey:
             raise BadInput("A new fingerprint comes with a proof.")
         return Rekey(fp, claim, None)
     proof = parse_proof(message)
-    if isinstance(proof, SecretProof):
-        raise BadInput("A new fingerprint comes with the claim of a secret, not with the secret.")
+    assert isinstance(proof, CertificateProof)  # one with a certificate is nothing else
     return Rekey(fp, CERTIFICATE, proof)
 
 

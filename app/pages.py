@@ -19,11 +19,6 @@ from app.book import Happening
 from app.bookview import Problem, Row
 from app.settings import Settings
 
-# Nothing but our own files, no script in a page, no page in a frame.
-_POLICY = (
-    "default-src 'none'; style-src 'self'; img-src 'self'; script-src 'self'; connect-src 'self'; form-action 'self';"
-    " base-uri 'none'; frame-ancestors 'none'"
-)
 _WORTH_COMPRESSING = 1024
 _MOST_ROWS = 1024
 _MOST_LINES = 4096
@@ -61,20 +56,10 @@ class Pages:
         }
         self._templates.filters |= {"ago": ago, "exact": exact, "iso": iso}
         self._quiet_row = lru_cache(_MOST_ROWS)(self._render_row)
-        self._headers = {
-            "Content-Security-Policy": _POLICY,
-            "Cross-Origin-Opener-Policy": "same-origin",
-            "Referrer-Policy": "same-origin",
-            "X-Content-Type-Options": "nosniff",
-            "Cache-Control": "no-store",
-            "Vary": "HX-Request, Accept-Encoding",
-        }
-        if settings.secure:
-            self._headers["Strict-Transport-Security"] = "max-age=31536000"
 
     def render(self, request: "Request[Any, Any]", template: str, status: int = 200, /, **members: Any) -> HTTPResponse:
-        """The page made from `template`, with the headers that every page has, compressed where the browser can."""
-        body, headers = self.text(template, **members).encode(), dict(self._headers)
+        """The page made from `template`, compressed where the browser can."""
+        body, headers = self.text(template, **members).encode(), {"Vary": "HX-Request, Accept-Encoding"}
         if len(body) >= _WORTH_COMPRESSING and "gzip" in request.headers.get("accept-encoding", ""):
             body = gzip.compress(body, 4)
             headers["Content-Encoding"] = "gzip"

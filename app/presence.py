@@ -27,6 +27,7 @@ from app.messages import (
 )
 from app.notices import Notices
 from app.owners import OwnerName, Uid
+from app.peers import Fingerprint
 
 log = logging.getLogger("peerbook.presence")
 
@@ -68,6 +69,7 @@ class Presence:
         self.proof_timeout = PROOF_SECONDS
         self._lease: asyncio.Task[None] | None = None
         bus.hear(Found, self._found)
+        bus.after_gap(self._look_everywhere)
 
     async def open(self) -> None:
         """Take the lease that says this process is alive."""
@@ -117,7 +119,7 @@ class Presence:
             connection.device,
             connection.id,
             left=book.uid if book and was is Stage.IN else None,
-            asked=book.uid if book and was is not Stage.IN and connection.device.rid in book.requests else None,
+            asked=book.uid if book and was is not Stage.IN and _has_asked(book, connection.fp) else None,
             last_unnamed=self._connections.stop_unnamed(connection),
         )
 
@@ -205,7 +207,7 @@ class Presence:
             return False
         door, by = self._door(connection, connection.book)
         if door is Door.OPEN:
-            return await self._admit(connection)
+            return await self._admit(connection) or connection.due is not None
         if door is Door.PROOF_DUE:
             self._demand(connection, by)
         elif door is Door.PROOF_DEMANDED and connection.named:
@@ -260,11 +262,7 @@ class Presence:
         """It has proved this claim: what that opens."""
         connection.shown |= {claim}
         if claim == CERTIFICATE and connection.claim != CERTIFICATE:
-            if (
-                connection.stage is Stage.WAITING
-                and connection.book
-                and connection.device.rid in connection.book.requests
-            ):
+            if connection.stage is Stage.WAITING and connection.book:
                 await self._books.certify(connection.book.uid, connection.device)
             connection.device = replace(connection.device, claim=CERTIFICATE)
         if connection.stage is Stage.IN:
@@ -299,9 +297,10 @@ class Presence:
     async def _come_in(self, connection: Connection, book: Book) -> str:
         """Have the store let it in, by the claim by which the book's door is open to it."""
         _, by = self._door(connection, book)
-        outcome = await self._books.admit(
+        outcome, since = await self._books.admit(
             book.uid, connection.fp, by, connection.id, named=connection.named, demanded=self._require_proof
         )
+        connection.since = max(connection.since, since)
         peer = book.verified(connection.fp)
         if outcome == "proof changed" and peer:
             self._notices.proof_changed(book, peer.name)
@@ -309,7 +308,8 @@ class Presence:
 
     async def _admit_later(self, connection: Connection) -> None:
         try:
-            await self._admit(connection)
+            if connection.stage is Stage.WAITING:  # an earlier change may have let it in by now
+                await self._admit(connection)
         except Unreachable as error:
             connection.send(encode_error(error))
             connection.end(CloseCode.TRY_AGAIN_LATER, "out of reach")
@@ -330,18 +330,25 @@ class Presence:
         for connection in self._connections.unnamed(event.fp):
             self._background.start(self._look_again(connection, self._books.store.books_of(connection.fp)))
 
+    def _look_everywhere(self) -> None:
+        """Somebody may have been approved unheard, and the store may have forgotten who waits."""
+        for connection in self._connections:
+            if connection.looking and connection.stage is Stage.WAITING and connection.book is None:
+                found = self._books.store.wait_for(connection.fp, self._process, self._wait_timeout)
+                self._background.start(self._look_again(connection, found))
+
     # Hearing
 
     def _hear(self, connection: Connection, change: Change) -> None:
-        """Its Book changed."""
-        if connection.stage is Stage.IN:
+        """Its Book changed. Where that shuts it out, it hears nothing more."""
+        if change.owner or connection.fp in change.fps or connection.device.rid in change.rids:
+            self._settle(connection)
+        if connection.peer:
             for update in change.updates:
                 if update.fp != connection.fp or update.renamed:
                     connection.send(_encode(update))
             if change.whole and connection.book:
                 connection.send(encode_peers(connection.book.uid, connection.book.listed(), connection.book.online))
-        if change.owner or connection.fp in change.fps or connection.device.rid in change.rids:
-            self._settle(connection)
 
     def _settle(self, connection: Connection) -> None:
         """Do what the Book says of this connection: let it in, ask it for proof, shut it out, or nothing."""
@@ -357,7 +364,7 @@ class Presence:
             elif door is Door.PROOF_DUE:
                 if connection.due != by:
                     self._demand(connection, by)
-            elif self._is_denied(book, connection):
+            elif door is not Door.PROOF_DEMANDED and self._is_denied(book, connection):
                 connection.end(CloseCode.REJECTED, "rejected")
 
     def _settle_inside(self, connection: Connection, book: Book, door: Door, by: str) -> None:
@@ -369,7 +376,7 @@ class Presence:
                 self._wait(connection, None)
         elif door is not Door.OPEN:
             connection.end(CloseCode.REJECTED, "revoked or removed")
-        else:
+        elif book.version >= connection.since:  # or else what it says of places is from before this admission
             place = book.online.get(connection.fp)
             if place is None or by != book.peers[connection.fp].claim:
                 self._background.start(self._admit_again(connection))
@@ -403,6 +410,10 @@ class Presence:
                 await self._books.store.keep_lease(self._process, LEASE_SECONDS)
             except Unreachable:
                 continue  # the next turn tries again; the lease outlives two that fail
+
+
+def _has_asked(book: Book, fp: Fingerprint) -> bool:
+    return any(request.fp == fp for request in book.requests.values())
 
 
 @lru_cache(maxsize=64)

@@ -51,7 +51,9 @@ class Proving:
             check_certificate(command.proof, self._origin, command.fp, connection.nonce)
         connection.rekeying = True
         try:
-            await self._books.rekey(book.uid, connection.fp, command.fp, command.claim)
+            await self._books.rekey(
+                book.uid, connection.fp, command.fp, command.claim, proved=command.proof is not None
+            )
         except PeerbookError:
             connection.rekeying = False
             raise

@@ -23,8 +23,10 @@ from app.handlers.assets import assets
 from app.handlers.book import book
 from app.handlers.errors import answer_errors
 from app.handlers.events import events
+from app.handlers.headers import add_headers
 from app.handlers.login import login
 from app.handlers.ops import ops
+from app.handlers.stop import stop
 from app.handlers.verify import verify
 from app.handlers.websocket import websocket
 from app.lifeline import Lifeline
@@ -44,9 +46,10 @@ def build(settings: Settings, context: Context) -> App:
     app: App = sanic.Sanic(
         f"peerbook-{secrets.token_hex(4)}", ctx=context, config=_configure(settings), configure_logging=False
     )
-    for doorway in (websocket, verify, login, book, events, account, assets, ops):
+    for doorway in (websocket, verify, login, stop, book, events, account, assets, ops):
         app.blueprint(doorway)
     answer_errors(app)
+    add_headers(app)
     return app
 
 
@@ -182,6 +185,5 @@ def _configure(settings: Settings) -> Config:
     config.REQUEST_MAX_SIZE = 65536
     config.REQUEST_TIMEOUT = _REQUEST_SECONDS
     config.WEBSOCKET_MAX_SIZE = settings.max_message
-    if settings.proxies_count:
-        config.PROXIES_COUNT = settings.proxies_count
+    # Sanic is told of no proxies, so no header changes what it takes for our host; handlers/places.py reads their one.
     return config

@@ -3,26 +3,32 @@
 The store knows both only by the hash of their secret, so that a copy of the store opens nothing.
 """
 
-import hashlib
 import secrets
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from itsdangerous import BadData, URLSafeTimedSerializer
-
 from app.addresses import Address
 from app.book import Book, Happening
 from app.books import Books
+from app.digests import digest
 from app.errors import LinkGone
 from app.store import Store
+from app.tokens import Tokens
 
 FRESH_SECONDS = 900
 """How long after redeeming a link the acts on the whole account are open."""
 
 _SIGN_OUT_SECONDS = 30 * 86400
-_GRACE = 60  # seconds by which the clocks of two processes may differ
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A link as it is mailed, and the digest by which the store knows it."""
+
+    uid: str
+    url: str
+    digest: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,25 +72,26 @@ class Sessions:
         self._link_ttl = link_ttl
         self._session_ttl = session_ttl
         self._session_max = session_max
-        self._links = _signer(secret_keys, "peerbook link")
-        self._sign_outs = _signer(secret_keys, "peerbook sign out")
+        # The store ends a link to the second; its own date only has to hold against its signature.
+        self._links = Tokens(secret_keys, "peerbook link", link_ttl)
+        self._sign_outs = Tokens(secret_keys, "peerbook sign out", _SIGN_OUT_SECONDS)
 
     # Links
 
-    async def issue_link(self, uid: str, address: Address) -> str:
-        """The address of a page that opens the user's book once, within `link_ttl`.
+    async def issue_link(self, uid: str, address: Address) -> Link:
+        """A link to a page that opens the user's book once, within `link_ttl`.
 
-        It comes from BASE_URL alone, whatever a request says of its host.
+        Its address comes from BASE_URL alone, whatever a request says of its host.
         """
         book = await self._books.read(uid)
         secret = secrets.token_urlsafe(24)
         members = {"uid": uid, "address": address.typed, "generation": book.owner.generation if book else 1}
-        await self._store.keep_link(_digest(secret), members, self._link_ttl)
-        return f"{self._base_url}/link/{self._links.dumps(secret)}"
+        await self._store.keep_link(digest(secret), members, self._link_ttl)
+        return Link(uid, f"{self._base_url}/link/{self._links.sign(secret)}", digest(secret))
 
     async def peek_link(self, token: str) -> Address:
         """Whose book the link opens; it stays good. Raises LinkGone."""
-        members = await self._store.peek_link(self._link_digest(token))
+        members = await self._store.peek_link(self._read_link(token))
         return Address((await self._live(members))["address"])
 
     async def redeem_link(self, token: str, browser: str | None, detail: str) -> Login:
@@ -92,19 +99,20 @@ class Sessions:
 
         `browser` is the cookie by which the browser is known again, `detail` what the activity says of it.
         """
-        members = await self._live(await self._store.take_link(self._link_digest(token)))
+        return await self.redeem(self._read_link(token), browser, detail)
+
+    async def redeem(self, link: str, browser: str | None, detail: str) -> Login:
+        """The same for somebody who has shown in another way that the link, named by its digest, came to him."""
+        members = await self._live(await self._store.take_link(link))
         uid, address = str(members["uid"]), Address(members["address"])
         browser = browser or secrets.token_urlsafe(24)
-        outcome = await self._books.settle(uid, address, _digest(browser), detail)
+        outcome = await self._books.settle(uid, address, digest(browser), detail)
         if outcome == "unknown":
             raise LinkGone
         cookie = f"{uid}.{secrets.token_urlsafe(32)}"
-        session: dict[str, str | int] = {
-            "uid": uid,
-            "generation": int(members["generation"]),
-            "began": int(time.time()),
-        }
-        await self._store.keep_session(_digest(cookie), session, seconds=self._session_ttl, most=self._session_max)
+        await self._store.keep_session(
+            digest(cookie), uid, int(members["generation"]), seconds=self._session_ttl, most=self._session_max
+        )
         return Login(uid, address, cookie, browser, outcome == "new browser")
 
     # Sessions
@@ -115,24 +123,23 @@ class Sessions:
         if not cookie or not uid.isascii() or not uid.isalnum():
             return None
         seconds = self._session_ttl if prolong else None
-        session, report, activity = await self._store.session_and_book(_digest(cookie), uid, seconds)
-        if not session or report is None or int(session["generation"]) != report.owner.generation:
+        session, report, activity = await self._store.session_and_book(digest(cookie), uid, seconds)
+        if session is None or report is None or session.generation != report.owner.generation:
             return None
-        age = time.time() - int(session["began"])
-        if age > self._session_max:
+        if session.age > self._session_max:
             await self.end(cookie)
             return None
-        return Visit(Book.of(report), activity, cookie, fresh=age < FRESH_SECONDS)
+        return Visit(Book.of(report), activity, cookie, fresh=session.age < FRESH_SECONDS)
 
     async def end(self, cookie: str) -> None:
         """Log out."""
-        await self._store.end_session(_digest(cookie), cookie.partition(".")[0])
+        await self._store.end_session(digest(cookie), cookie.partition(".")[0])
 
     # Signing out everywhere, from a mail
 
     def sign_out_url(self, book: Book) -> str:
         """The address of a page that makes all links and sessions of the user void; good until somebody did."""
-        return f"{self._base_url}/signout/{self._sign_outs.dumps([book.uid, book.owner.generation])}"
+        return f"{self._base_url}/signout/{self._sign_outs.sign([book.uid, book.owner.generation])}"
 
     async def peek_sign_out(self, token: str) -> Address:
         """Whose sessions the token ends; it stays good. Raises LinkGone."""
@@ -148,21 +155,11 @@ class Sessions:
             raise LinkGone
 
     def _read_sign_out(self, token: str) -> tuple[str, int]:
-        try:
-            uid, generation = self._sign_outs.loads(token, max_age=_SIGN_OUT_SECONDS)
-        except (BadData, UnicodeEncodeError):
-            raise LinkGone from None
+        uid, generation = self._sign_outs.read(token)
         return str(uid), int(generation)
 
-    def _link_digest(self, token: str) -> str:
-        try:
-            secret, signed = self._links.loads(token, return_timestamp=True)
-        except (BadData, UnicodeEncodeError):
-            raise LinkGone from None
-        # The store ends the link to the second; the date only has to hold against its own signature.
-        if not -_GRACE <= time.time() - signed.timestamp() <= self._link_ttl + _GRACE:
-            raise LinkGone
-        return _digest(str(secret))
+    def _read_link(self, token: str) -> str:
+        return digest(str(self._links.read(token)))
 
     async def _live(self, members: dict[str, Any] | None) -> dict[str, Any]:
         """The members of a link that is not from before its user's last sign-out everywhere."""
@@ -170,14 +167,3 @@ class Sessions:
         if members is None or book is None or int(members["generation"]) != book.owner.generation:
             raise LinkGone
         return members
-
-
-def _signer(secret_keys: Sequence[str], purpose: str) -> URLSafeTimedSerializer:
-    """Signs and dates tokens of one purpose. The last key signs, all are accepted; ours come newest first."""
-    return URLSafeTimedSerializer(
-        list(reversed(secret_keys)), salt=purpose, signer_kwargs={"digest_method": hashlib.sha256}
-    )
-
-
-def _digest(secret: str) -> str:
-    return hashlib.sha256(secret.encode(errors="surrogatepass")).hexdigest()  # a header may hold any bytes

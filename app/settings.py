@@ -15,6 +15,8 @@ from app.addresses import Address, parse_address
 from app.errors import BadInput
 from app.mailserver import MailServer, parse_mail_server
 
+_HOST = re.compile(r"[a-z0-9._:-]+")  # as browsers write it: an international name in its ASCII form
+
 
 class SettingsError(Exception):
     """The settings don't fit; the message is one sentence for the person who starts the server."""
@@ -57,15 +59,25 @@ def _origin(text: str) -> str:
         host = None
     if (
         not host
+        or not _HOST.fullmatch(host)
         or parts.scheme not in ("http", "https")
         or parts.path not in ("", "/")
         or parts.query
         or parts.fragment
-        or parts.username
+        or "@" in parts.netloc
     ):
         raise ValueError("is an origin like https://book.example.org, without a path")
     default = {"http": 80, "https": 443}[parts.scheme]
     return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}" + (f":{port}" if port and port != default else "")
+
+
+def _origins(text: str) -> tuple[str, ...]:
+    if text == "*":
+        return ()
+    try:
+        return tuple(_origin(each) for each in text.replace(",", " ").split() or [text])
+    except ValueError:
+        raise ValueError("is * or a list of origins like https://app.example.org, without paths") from None
 
 
 def _redis(text: str) -> str:
@@ -94,7 +106,7 @@ def _sender(text: str) -> str:
 
 
 def _owners(text: str) -> tuple[str, ...]:
-    owners = tuple(owner.lower() for owner in text.replace(",", " ").split())
+    owners = tuple(owner.lower() for owner in text.replace(",", " ").split() or [text])
     for owner in owners:
         try:
             parse_address(f"x{owner}" if owner.startswith("@") else owner)
@@ -122,7 +134,7 @@ def _ice_servers(text: str) -> tuple[dict[str, Any], ...]:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Everything that can be set. Unset and empty are the same; 0 switches an interval off."""
+    """Everything that can be set. Unset and empty are the same; 0 switches an interval or a number of mails off."""
 
     host: str = _setting(str, "127.0.0.1", "127.0.0.1; 0.0.0.0 where the platform sets PORT", "where to listen")
     port: int = _setting(_whole(0, 65535), 8000, "8000", "where to listen; 0 takes a free port")
@@ -155,6 +167,12 @@ class Settings:
     )
     mail_from: str = _setting(_sender, "", "peerbook@ and the host of BASE_URL", "the sender of mails")
     owners: tuple[str, ...] = _setting(_owners, (), "anyone", "addresses and @domains that may have a book")
+    allowed_origins: tuple[str, ...] = _setting(
+        _origins,
+        (),
+        "`*`",
+        "the origins whose pages may ask `/verify`, `/turn`, `/iceservers` and `/ws`, beside our own",
+    )
     proxies_count: int = _setting(
         _whole(0, 10), 0, "0; 1 on a dyno", "how many proxies in front are trusted to name the client's IP"
     )
@@ -179,6 +197,15 @@ class Settings:
     )
     mail_interval: int = _setting(
         _whole(0, 86400), 60, "60", "seconds between login mails to one address; request mails take ten times as long"
+    )
+    mail_hourly: int = _setting(
+        _whole(0, 10_000), 5, "5", "login mails to one address within an hour, and as many request mails"
+    )
+    mail_daily: int = _setting(
+        _whole(0, 10_000), 10, "10", "login mails to one address within a day, and as many request mails"
+    )
+    mail_total_hourly: int = _setting(
+        _whole(0, 1_000_000), 500, "500", "mails of any kind to anybody within an hour; no more go out until it ends"
     )
     link_ttl: int = _setting(_whole(1, 86400), 600, "600", "seconds that a mailed link is good")
     session_ttl: int = _setting(_whole(60, 30 * 86400), 43200, "43200", "seconds until an unused browser session ends")
@@ -213,6 +240,10 @@ class Settings:
     def listening_on(self, port: int) -> "Settings":
         """The same, with the free port that was taken where PORT is 0."""
         return dataclasses.replace(self, port=port, base_url=re.sub(r":0$", f":{port}", self.base_url))
+
+    def admits(self, origin: str) -> bool:
+        """Whether pages of that origin, as browsers write it (RFC 6454, section 6.2), may ask what programs ask."""
+        return not self.allowed_origins or origin in (self.base_url, *self.allowed_origins)
 
     def serves(self, address: Address) -> bool:
         """Whether that address may have a book here."""

@@ -8,11 +8,11 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
-from app.book import Place
 from app.books import Books
 from app.bus import Bus, Deliver, Gone
 from app.closecodes import CloseCode
 from app.connections import Connection, Connections
+from app.descriptions import check_description
 from app.errors import NotIn, Offline, PeerbookError, TooMany, UnknownTarget, Unreachable
 from app.messages import (
     BadMessage,
@@ -31,7 +31,7 @@ from app.messages import (
     encode_signal,
     parse_message,
 )
-from app.peers import Fingerprint
+from app.peers import Fingerprint, Peer
 from app.proving import MOST_FAILURES, Proving
 
 
@@ -93,26 +93,28 @@ class Signaling:
             case Rename():
                 renamed = self._books.rename(book.uid, connection.fp, command.name)
                 return self._answer(connection, renamed, message_id)
-            case Rekey():
+            case _:
                 return self._rekey(connection, command, message_id)
         return None
 
-    def route(self, source: Connection, target: Fingerprint) -> Place:
-        """Where the target is online, if the source may reach it; raises UnknownTarget or Offline."""
-        book = source.book
-        peer = book.verified(target) if book else None
-        if book is None or peer is None:
+    def route(self, source: Connection, target: Fingerprint) -> Peer:
+        """The target, if the source may reach it; raises UnknownTarget."""
+        peer = source.book.verified(target) if source.book else None
+        if peer is None:
             # A peer of somebody else looks exactly like an unknown one, so nobody can probe for peers.
             raise UnknownTarget
-        place = book.online.get(target)
-        if place is None:
-            raise Offline(peer.last_seen)
-        return place
+        return peer
 
     def _forward(self, source: Connection, signal: Signal, message_id: MessageId | None) -> None:
         assert source.peer is not None
-        place = self.route(source, signal.target)
+        assert source.book is not None
+        peer = self.route(source, signal.target)
         frame = encode_signal(source.peer, signal)
+        if signal.kind != "candidate":
+            check_description(frame, source.fp, source.certificate)
+        place = source.book.online.get(signal.target)
+        if place is None:
+            raise Offline(peer.last_seen)
         if place.process == self._bus.process:
             target = self._connections.get(place.connection)
             if target is None or target.ended:  # it left, and the store is being told just now

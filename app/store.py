@@ -12,12 +12,14 @@
     wait:<fp>                set     processes with a socket that waits and names nobody, EX
     uid:<email>              string  uid
     link:<hash>              string  JSON, EX; session:<hash> hash, EX
+    code:{<hash>}            hash    of the browser that asked for a login mail: tries, address, uid, link, code; EX
     process:<id>             string  the lease of a process, EX; and the name of its channel
     invites:{uid}            hash    digest -> until; invite:<digest> string uid, EX: an index
     activity:{uid}           stream  what happened, the last 200
     browsers:{uid}           set     browsers that logged in, by the hash of their cookie
-    secrets:{uid}            zset    the link:, session: and invite: keys of this user, by their end
-    limit:*                  counters, all with EX
+    secrets:{uid}            zset    the link:, session:, code: and invite: keys of this user, by their end
+    stop:<hash>              string  mails to that address are stopped, EX
+    limit:{uid}:<window>     counter, EX: the turns taken in a window; {server} counts for all users
 
 All keys of one user carry the hash tag {uid}, so that each change of a book is one atomic script, on one server
 and on a cluster alike. Times are the store's own (TIME, EX), so clocks of several processes need not agree.
@@ -50,6 +52,23 @@ class Answer:
 
     outcome: str
     report: Report | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A browser session: of which generation of its user's logins it is, and its age in seconds."""
+
+    generation: int
+    age: int
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """So many turns within so many seconds."""
+
+    name: str
+    most: int
+    seconds: int
 
 
 class Store:
@@ -136,8 +155,7 @@ class Store:
         opened = await self._answer(self.redis.zrange(_secrets_key(uid), 0, -1))
         answer = await self.run("erase", uid, {})
         pipeline = self.redis.pipeline(transaction=False)
-        limits = [f"limit:mail:{kind}:{uid}" for kind in ("login", "request")]
-        for key in [_uid_key(address), *opened, *limits]:
+        for key in [_uid_key(address), *opened]:
             pipeline.delete(key)
         for fp in answer.report.peers if answer.report else ():
             pipeline.srem(f"books:{fp}", uid)
@@ -210,32 +228,51 @@ class Store:
         """What a link stands for; of all who ask, one gets it."""
         return _read_json(await self._answer(self.redis.getdel(f"link:{digest}")))
 
-    async def keep_session(self, digest: str, members: Mapping[str, str | int], *, seconds: int, most: int) -> None:
-        """Begin a browser session, for `seconds` that every page prolongs, `most` at the most."""
+    async def expect_code(self, browser: str, address: str, seconds: int) -> None:
+        """A browser, known by a digest, asks for a mail to that address, and may type a code for so many seconds."""
+        await self.run("expect_code", browser, {"address": address, "seconds": seconds})
+
+    async def keep_code(self, browser: str, code: Mapping[str, str], seconds: int) -> None:
+        """Keep what its code stands for, unless the browser has asked for another address since."""
         pipeline = self.redis.pipeline(transaction=False)
-        pipeline.hset(f"session:{digest}", mapping=cast(Any, members))
+        self._remember(pipeline, code["uid"], f"code:{{{browser}}}", seconds)
+        await self._answer(pipeline.execute())
+        await self.run("keep_code", browser, code)
+
+    async def try_code(self, browser: str, most: int) -> tuple[str, dict[str, str]]:
+        """Count a try; outcome gone, wrong or open (it may fit), and what is known of the browser's code."""
+        answer = await self.run("try_code", browser, {"most": most})
+        return answer.outcome, await self._answer(self.redis.hgetall(f"code:{{{browser}}}"))
+
+    async def keep_session(self, digest: str, uid: str, generation: int, *, seconds: int, most: int) -> None:
+        """Begin a browser session, for `seconds` that every page prolongs, `most` at the most."""
+        began, _ = await self._answer(self.redis.time())
+        pipeline = self.redis.pipeline(transaction=False)
+        pipeline.hset(f"session:{digest}", mapping={"uid": uid, "generation": generation, "began": began})
         pipeline.expire(f"session:{digest}", seconds)
-        self._remember(pipeline, str(members["uid"]), f"session:{digest}", most)
+        self._remember(pipeline, uid, f"session:{digest}", most)
         await self._answer(pipeline.execute())
 
     async def session_and_book(
         self, digest: str, uid: str, seconds: int | None
-    ) -> tuple[dict[str, str], Report | None, list[Happening]]:
+    ) -> tuple[Session | None, Report | None, list[Happening]]:
         """A page's one pipeline: the session, prolonged to `seconds` if given, the book it opens, and its activity."""
         for again in (True, False):
             pipeline = self.redis.pipeline(transaction=False)
             pipeline.hgetall(f"session:{digest}")
             pipeline.evalsha(self._shas["load"], 1, f"user:{{{uid}}}", uid, "{}")
             pipeline.xrevrange(f"activity:{{{uid}}}")
+            pipeline.time()
             if seconds is not None:
                 pipeline.expire(f"session:{digest}", seconds)
-            session, raw, lines, *_ = await self._answer(pipeline.execute(raise_on_error=False))
+            session, raw, lines, clock, *_ = await self._answer(pipeline.execute(raise_on_error=False))
             if not (isinstance(raw, NoScriptError) and again):
                 break
             await self.open()
-        if any(isinstance(each, Exception) for each in (session, raw, lines)):
+        if any(isinstance(each, Exception) for each in (session, raw, lines, clock)):
             raise Unreachable
-        return session, _read_answer(uid, raw).report, [_read_happening(*line) for line in lines]
+        happenings = [_read_happening(*line) for line in lines]
+        return _read_session(session, clock[0]), _read_answer(uid, raw).report, happenings
 
     async def end_session(self, digest: str, uid: str) -> None:
         """End a browser session."""
@@ -274,11 +311,33 @@ class Store:
         """The process holds these books no more."""
         await self._remove_each((f"interest:{{{uid}}}" for uid in uids), process)
 
+    # Stops, by the digest of an address: whoever owns it may never come back, so they are no part of a user
+
+    async def keep_stop(self, address: str, seconds: int) -> None:
+        """Mails to that address are stopped for so long."""
+        await self._answer(self.redis.set(f"stop:{address}", "1", ex=seconds))
+
+    async def end_stop(self, address: str) -> None:
+        """Mails to that address are stopped no more."""
+        await self._answer(self.redis.delete(f"stop:{address}"))
+
+    async def is_stopped(self, address: str) -> bool:
+        """Whether mails to that address are stopped."""
+        return bool(await self._answer(self.redis.exists(f"stop:{address}")))
+
+    async def prolong_stop(self, address: str, seconds: int) -> bool:
+        """The same, and if they are, then for so many seconds from now on."""
+        return bool(await self._answer(self.redis.expire(f"stop:{address}", seconds)))
+
     # Limits
 
-    async def first_in(self, what: str, seconds: int) -> bool:
-        """Whether this is the first `what` within so many seconds; atomic over all processes."""
-        return bool(await self._answer(self.redis.set(f"limit:{what}", "1", ex=seconds, nx=True)))
+    async def take_turn(self, owner: str, windows: Sequence[Window]) -> bool:
+        """Take a turn in all windows of that owner; False where one of them is full, and none is taken."""
+        return (await self.run("take_turn", owner, {"windows": windows})).outcome == "taken"
+
+    async def give_turn_back(self, owner: str, windows: Sequence[Window]) -> None:
+        """Give back a turn that was taken."""
+        await self.run("give_turn_back", owner, {"windows": windows})
 
     async def count(self, what: str, seconds: int) -> tuple[int, int]:
         """How many `what` there were with this one since the first of them, and for how many seconds more they count."""
@@ -323,6 +382,10 @@ def _uid_key(address: Address) -> str:
 
 def _read_json(text: str | bytes | None) -> dict[str, Any] | None:
     return msgspec.json.decode(text, type=dict[str, Any]) if text else None
+
+
+def _read_session(row: dict[str, str], now: int) -> Session | None:
+    return Session(int(row["generation"]), now - int(row["began"])) if row else None
 
 
 def _read_answer(uid: str, raw: list[Any]) -> Answer:

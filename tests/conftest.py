@@ -2,12 +2,14 @@
 
 import asyncio
 import logging
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
 import uvloop
+from hypothesis import HealthCheck, settings
 from redis.asyncio import Redis
 
 from app.context import Context
@@ -21,6 +23,14 @@ from tests.support import Mailbox, Scene, SilentMailServer, open_mailbox
 
 Start = Callable[..., Awaitable[Scene]]
 OpenProcess = Callable[..., Awaitable[Context]]
+
+# How long it takes to make an example says nothing on a busy machine.
+settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("mutants", max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+settings.register_profile(
+    "long", max_examples=1500, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
+)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 SECRET = "a secret that only the tests know, 32+"
 
@@ -95,6 +105,9 @@ async def start(store_url: str, redis: Redis, mailbox: Mailbox) -> AsyncIterator
                 "ask_rate": 0,
                 "message_rate": 0,
                 "max_requests_near": 0,
+                "mail_hourly": 0,
+                "mail_daily": 0,
+                "mail_total_hourly": 0,
                 "secret_key": (SECRET,),
                 "mail_from": "book@example.org",
             }

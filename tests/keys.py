@@ -77,8 +77,8 @@ OTHER_KEYS: dict[str, Callable[[], Any]] = {
     "P-521": lambda: ec.generate_private_key(ec.SECP521R1()),
     "secp256k1": lambda: ec.generate_private_key(ec.SECP256K1()),
     "Ed448": ed448.Ed448PrivateKey.generate,
-    "RSA 1024": lambda: rsa_key(1024),
-    "RSA 4608": lambda: rsa_key(4608),
+    "RSA 2047": lambda: rsa_key(2047),
+    "RSA 4104": lambda: rsa_key(4104),
     "DSA": lambda: dsa.generate_private_key(2048),
 }
 """Kinds of keys that are not."""

@@ -3,6 +3,8 @@
 import logging
 import re
 
+from app.faults import OneLine
+
 LOGGERS = ("peerbook", "sanic", "redis", "asyncio", "aiosmtplib", "py.warnings")
 """Whatever the server writes goes through one of these; `websockets` and `httpx` are the tests' own clients."""
 
@@ -33,7 +35,7 @@ class Eavesdropper(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__(logging.DEBUG)
-        self.setFormatter(logging.Formatter("%(levelname)s %(name)s %(message)s"))
+        self.setFormatter(OneLine())
         self.leaks: list[str] = []
         self.lines = 0
 

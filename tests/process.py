@@ -24,7 +24,15 @@ _PEACE_SECONDS = 3.0
 SERVE = (sys.executable, "-m", "app")
 
 # What nobody is kept from in a test.
-_NO_LIMITS = {"MAIL_INTERVAL": "0", "ASK_RATE": "0", "MESSAGE_RATE": "0", "MAX_REQUESTS_NEAR": "0"}
+_NO_LIMITS = {
+    "MAIL_INTERVAL": "0",
+    "MAIL_HOURLY": "0",
+    "MAIL_DAILY": "0",
+    "MAIL_TOTAL_HOURLY": "0",
+    "ASK_RATE": "0",
+    "MESSAGE_RATE": "0",
+    "MAX_REQUESTS_NEAR": "0",
+}
 
 
 def bare_environment(**given: str) -> dict[str, str]:

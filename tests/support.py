@@ -124,6 +124,13 @@ def link_in(mail: EmailMessage) -> str:
     return match[1]
 
 
+def code_in(mail: EmailMessage) -> str:
+    """The code that stands in a login mail."""
+    match = re.search(r"nowhere else: (\d{3} \d{3})$", text_of(mail), re.M)
+    assert match, text_of(mail)
+    return match[1]
+
+
 class Device:
     """A device: a fingerprint, and a socket that is read one message at a time."""
 

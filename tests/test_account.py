@@ -168,13 +168,13 @@ async def test_the_address_may_be_typed_in_any_case(scene: Scene) -> None:
 
 
 async def test_a_deleted_account_leaves_nothing_in_the_store(start: Start, redis: Redis) -> None:
-    scene = await start(mail_interval=60)
+    scene = await start(mail_interval=60, mail_hourly=50, mail_daily=50, mail_total_hourly=500)
     owner = await logged_in(scene)
     uid = await owner.uid()
     other = scene.owner(owner.address)
-    await redis.delete(f"limit:mail:login:{uid}")
+    await redis.delete(f"limit:{{{uid}}}:login:interval")
     await other.log_in()
-    await redis.delete(f"limit:mail:login:{uid}")
+    await redis.delete(f"limit:{{{uid}}}:login:interval")
     await owner.http.post("/login", data={"email": owner.address})  # a link that nobody redeems
     laptop, revoked, removed = [await scene.join(owner, name) for name in ("laptop", "phone", "tablet")]
     await owner.do(f"/peers/{revoked.fp}/revoke")
@@ -191,9 +191,9 @@ async def test_a_deleted_account_leaves_nothing_in_the_store(start: Start, redis
     assert (await stray.hear())["code"] == 401
     await stray.leave()
     await scene.at_rest()
-    kept = [key for noun in ("session", "link", "invite") for key in await keys_of(redis, f"{noun}:*")]
+    kept = [key for noun in ("session", "link", "code", "invite") for key in await keys_of(redis, f"{noun}:*")]
     digests = [key.partition(":")[2] for key in kept]
-    assert len(digests) >= 5
+    assert {key.partition(":")[0] for key in kept} == {"session", "link", "code", "invite"}
 
     assert (await owner.act("/account/delete", email=owner.address)).status_code == 200
     assert await laptop.close_code() == 4403
@@ -205,6 +205,8 @@ async def test_a_deleted_account_leaves_nothing_in_the_store(start: Start, redis
 
 async def test_deleting_takes_its_cookies_away(scene: Scene) -> None:
     owner = await logged_in(scene)
+    assert (await owner.act("/account/link")).status_code == 200
+    assert set(owner.http.cookies) == {"session", "browser", "asker"}
     assert (await owner.act("/account/delete", email=owner.address)).status_code == 200
     assert dict(owner.http.cookies) == {}
 

@@ -187,8 +187,9 @@ REQUESTS = [
     request("an expectation", 417, "POST", "/verify", b"{}", Expect="something else"),
 ]
 LINKS = [
-    request(f"link {id}", status, method, f"/link/{token}")
-    for status, method in ((410, "GET"), (410, "POST"))
+    request(f"{door} {id}", 410, method, f"/{door}/{token}")
+    for door in ("link", "signout", "stop")
+    for method in ("GET", "POST")
     for id, token in {
         f"{method} made up": "x",
         f"{method} long": "x" * 3000,
@@ -208,6 +209,11 @@ LOGINS = [
     form("login json", 422, "/login", b'{"email": "a@example.org"}', {"Content-Type": "application/json"}),
     form("login broken multipart", 422, "/login", b"--x\r\nContent-Disposition: form-data\r\n\r\na", MULTIPART),
     form("login multipart without boundary", 422, "/login", b"--x", {"Content-Type": "multipart/form-data"}),
+    form("code without a cookie", 410, "/login/code", b"code=123456"),
+    form("code nothing", 410, "/login/code", b"", FORM | {"Cookie": f"asker={'a' * 32}"}),
+    form("code bad utf-8", 410, "/login/code", b"code=%ff", FORM | {"Cookie": f"asker={'a' * 32}"}),
+    form("code json", 410, "/login/code", b'{"code": "123456"}', {"Content-Type": "application/json"}),
+    form("code with a garbled cookie", 410, "/login/code", b"code=123456", FORM | {"Cookie": "asker={a}:b"}),
     form(
         "login file",
         422,

@@ -51,7 +51,8 @@ def rename_unseen(process: Context, uid: str, fp: Fingerprint, name: str) -> Awa
 
 
 async def admit(process: Context, uid: str, device: Device, connection: str = "c1") -> bool:
-    return await process.books.admit(uid, device.fp, device.claim, connection, named=True, demanded=False) == "in"
+    outcome, _ = await process.books.admit(uid, device.fp, device.claim, connection, named=True, demanded=False)
+    return outcome == "in"
 
 
 class Gate:
@@ -127,6 +128,15 @@ async def test_a_lost_event_of_a_book_that_waits_for_its_next_listener_is_not_fo
     assert (await held(process, uid, listener)).peers[device.fp].name == "lost"
 
 
+async def test_a_book_that_is_read_anew_and_is_as_it_was_makes_no_news(process: Context, uid: str) -> None:
+    await verified(process, uid)
+    listener = Listener()
+    await held(process, uid, listener)
+    process.books.reload_all()
+    await eventually(lambda: not process.background._tasks)
+    assert listener.heard_nothing
+
+
 async def test_an_event_that_comes_twice_or_too_late_changes_nothing(open_process: OpenProcess) -> None:
     here, there = await open_process(), await open_process()
     uid, listener = await here.books.enroll(OWNER), Listener()
@@ -140,6 +150,24 @@ async def test_an_event_that_comes_twice_or_too_late_changes_nothing(open_proces
     await here.books.rename(uid, device.fp, "newer")
     await listener.hear()
     assert book.peers[device.fp].name == "newer"
+    assert listener.heard_nothing
+
+
+async def test_events_that_overtake_each_other_are_followed_in_order_without_a_reload(
+    open_process: OpenProcess,
+) -> None:
+    here, there = await open_process(), await open_process()
+    uid, listener = await here.books.enroll(OWNER), Listener()
+    devices = [await verified(here, uid, name) for name in ("laptop", "phone", "tablet")]
+    book = await held(there, uid, listener)
+    reports = [(await here.store.run("revoke", uid, {"fp": device.fp})).report for device in devices]
+    for report in reversed(reports):
+        assert report
+        here.bus.tell({there.process}, Changed(report))
+    for device in devices:
+        change = await listener.hear()
+        assert (change.fps, change.whole) == (frozenset({device.fp}), False)
+    assert {peer.state for peer in book.peers.values()} == {"revoked"}
     assert listener.heard_nothing
 
 
@@ -735,7 +763,8 @@ async def test_where_proof_is_demanded_only_proved_connections_are_let_in(proces
     await listener.hear(lambda change: change.owner)
     assert book.owner.require_proof
     assert not await admit(process, uid, device)
-    assert await process.books.admit(uid, device.fp, CERTIFICATE, "c1", named=True, demanded=False) == "proof changed"
+    outcome, _ = await process.books.admit(uid, device.fp, CERTIFICATE, "c1", named=True, demanded=False)
+    assert outcome == "proof changed"
     await process.books.require_proof(uid, False)
     assert await admit(process, uid, await verified(process, uid, "phone"))
 

@@ -182,32 +182,41 @@ def test_a_proof_is_read_from_a_message() -> None:
 BIG = base64.b64encode(b"x" * 8193).decode()
 
 
+NEITHER = "A proof is a secret, or a certificate with a signature."
+NO_SECRET = "A secret is a text of 16 to 256 characters."
+NO_BASE64 = "This is not base64."
+TOO_LARGE = "This proof is too large."
+
+
 @pytest.mark.parametrize(
-    "message",
+    ("message", "text"),
     [
-        {},
-        {"secret": ""},
-        {"secret": "x" * 15},
-        {"secret": "x" * 257},
-        {"secret": 7},
-        {"secret": ["x" * 20]},
-        {"secret": "x" * 20, "certificate": "AAAA", "signature": "AAAA"},
-        {"secret": "x" * 20, "signature": "AAAA"},
-        {"certificate": "AAAA"},
-        {"signature": "AAAA"},
-        {"certificate": "AAAA", "signature": 7},
-        {"certificate": 7, "signature": "AAAA"},
-        {"certificate": "AAAAA", "signature": "AAAA"},
-        {"certificate": "AA\nAA", "signature": "AAAA"},
-        {"certificate": "AA==AA==", "signature": "AAAA"},
-        {"certificate": "é" * 8, "signature": "AAAA"},
-        {"certificate": BIG, "signature": "AAAA"},
-        {"certificate": "AAAA", "signature": BIG},
+        ({}, NEITHER),
+        ({"secret": ""}, NO_SECRET),
+        ({"secret": "x" * 15}, NO_SECRET),
+        ({"secret": "x" * 257}, NO_SECRET),
+        ({"secret": 7}, NO_SECRET),
+        ({"secret": ["x" * 20]}, NO_SECRET),
+        ({"secret": "x" * 20, "certificate": "AAAA", "signature": "AAAA"}, NEITHER),
+        ({"secret": "x" * 20, "certificate": "AAAA"}, NEITHER),
+        ({"secret": "x" * 20, "signature": "AAAA"}, NEITHER),
+        ({"certificate": "AAAA"}, NEITHER),
+        ({"signature": "AAAA"}, NEITHER),
+        ({"certificate": "AAAA", "signature": 7}, NEITHER),
+        ({"certificate": 7, "signature": "AAAA"}, NEITHER),
+        ({"certificate": "AAAAA", "signature": "AAAA"}, NO_BASE64),
+        ({"certificate": "AAAA", "signature": "AAAAA"}, NO_BASE64),
+        ({"certificate": "AA\nAA", "signature": "AAAA"}, NO_BASE64),
+        ({"certificate": "AA==AA==", "signature": "AAAA"}, NO_BASE64),
+        ({"certificate": "é" * 8, "signature": "AAAA"}, NO_BASE64),
+        ({"certificate": BIG, "signature": "AAAA"}, TOO_LARGE),
+        ({"certificate": "AAAA", "signature": BIG}, TOO_LARGE),
     ],
 )
-def test_what_is_no_proof_is_bad_input(message: Mapping[str, Any]) -> None:
-    with pytest.raises(BadInput):
+def test_what_is_no_proof_is_bad_input_with_a_sentence(message: Mapping[str, Any], text: str) -> None:
+    with pytest.raises(BadInput) as refusal:
         parse_proof(message)
+    assert refusal.value.text == text
 
 
 def test_the_largest_proofs_are_read() -> None:

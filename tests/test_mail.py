@@ -1,6 +1,8 @@
 """Mails: what they say, how they get to a mail server, and that nobody ever waits for one."""
 
 import asyncio
+import email
+import email.policy
 import logging
 import re
 import ssl
@@ -11,23 +13,43 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import trustme
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from app.addresses import Address
+import app.mailer
+from app.addresses import Address, parse_address
 from app.background import Background
+from app.errors import BadInput
 from app.mailer import Mailer, plain
 from app.mailserver import parse_mail_server
 from app.peers import Device as AskingDevice
 from app.peers import Fingerprint
+from app.stamps import Stamp
 from tests.conftest import Start
 from tests.process import free_port, scene_at, server
-from tests.support import SECONDS, Mailbox, Scene, SilentMailServer, eventually, link_in, new_fingerprint, text_of
+from tests.support import (
+    SECONDS,
+    Mailbox,
+    Scene,
+    SilentMailServer,
+    code_in,
+    eventually,
+    link_in,
+    new_fingerprint,
+    text_of,
+)
 
 OWNER = "owner@example.org"
 LINK = "https://book.example.org/link/abc.def"
-LOGIN = {"link": LINK, "minutes": 10}
+STOP = "https://book.example.org/stop/abc.def"
+LOGIN = {"link": LINK, "code": "123 456", "minutes": 10}
+
+HEADERS = {"Subject", "From", "To", "Date", "Message-ID", "Auto-Submitted", "MIME-Version", "Content-Type"}
+HEADERS |= {"List-Unsubscribe", "List-Unsubscribe-Post"}
 
 User = tuple[str, str]
 
@@ -89,7 +111,7 @@ class Sender:
 
     async def send(self, template: str = "login", to: str = OWNER, **members: Any) -> None:
         """Post a mail, and wait until its fate is sealed."""
-        self.mailer.post(Address(to), template, LOGIN | members)
+        self.mailer.post(Stamp(Address(to), STOP), template, LOGIN | members)
         await self.done()
 
     async def done(self) -> None:
@@ -120,6 +142,11 @@ def fates(caplog: pytest.LogCaptureFixture) -> list[str]:
 def request_members(name: str = "laptop", kind: str = "lab") -> dict[str, Any]:
     device = AskingDevice(Fingerprint(new_fingerprint()), "none", name, kind, "192.0.2.x")
     return {"device": device, "pair": "123-456", "asked": "1 May 2026, 12:00 UTC"}
+
+
+def _mailer() -> Mailer:
+    """A mailer that shows what it composes."""
+    return Sender("").mailer
 
 
 @pytest.fixture(autouse=True)
@@ -178,7 +205,7 @@ async def test_a_login_mail_holds_one_link_and_names_no_device(scene: Scene) -> 
     await owner.http.post("/login", data={"email": owner.address})
     mail = await scene.mailbox.next_mail(owner.address)
     assert mail["Subject"] == "Your link to peerbook"
-    assert text_of(mail).count("http") == 1
+    assert text_of(mail).count("/link/") == 1
     await owner.open_link(link_in(mail))
 
 
@@ -212,6 +239,64 @@ async def test_a_name_shows_letters_and_digits_only(scene: Scene, name: str, sho
     assert {"Bcc", "Cc"}.isdisjoint(mail.keys())
 
 
+STRANGERS_WORDS = [
+    "http://evil.example/x",
+    "evil.example",
+    "all@evil.example",
+    "laptop\r\nBcc: all@evil.example\r\n\r\nhttp://evil.example",
+    "laptop\n\n.\n\nMAIL FROM:<all@evil.example>",
+    "=?utf-8?q?=0D=0ABcc=3A_all=40evil=2Eexample?=",
+    "<a href='http://evil.example'>open</a>",
+    "{{ link }}{% include 'login.txt' %}",
+    "\u202eelpmaxe.live//:ptth",
+    "evil\u3002example/\u2028Bcc: all@evil\uff0eexample",
+    "\x00\x1b]8;;http://evil.example\x07",
+    "x" * 5000,
+]
+TEMPLATES = {
+    "request": "A device asks to join your book",
+    "approved": "A device joined your book",
+    "proof": "A device proves itself in another way",
+}
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+@pytest.mark.parametrize("words", STRANGERS_WORDS)
+def test_what_a_stranger_chose_is_never_in_the_subject_and_makes_no_link(template: str, words: str) -> None:
+    members = {"name": words, "sign_out": LINK} | LOGIN | request_members(words, words)
+    message = _mailer()._compose(Stamp(Address(OWNER), STOP), template, members | {"stop": STOP})
+    assert message["Subject"] == TEMPLATES[template]
+    assert set(message.keys()) == HEADERS
+    for kind in ("plain", "html"):
+        part = message.get_body((kind,))
+        assert part
+        text = part.get_content()
+        ours = text.count(LINK) + text.count(STOP)
+        assert text.count("http") - ours == plain(words).count("http") * (2 if template == "request" else 1)
+        for sign in ("evil.example", "@evil", "://evil", "\u202e", "\u2028", "\x1b", "\x00", "<a href='"):
+            assert sign not in text
+        assert "x" * 33 not in text
+
+
+def test_no_subject_has_a_place_for_what_somebody_chose() -> None:
+    mails = Path(app.mailer.__file__).parent / "templates" / "mail"
+    subjects = {path.stem: path.read_text().splitlines()[0] for path in mails.glob("*.txt") if path.stem != "stop"}
+    assert subjects.keys() > TEMPLATES.keys()
+    assert not [subject for subject in subjects.values() if "{" in subject]
+
+
+async def test_a_browser_that_lies_about_itself_writes_nothing_into_the_notice(start: Start) -> None:
+    scene = await start(proxies_count=1)
+    await scene.owner(OWNER).log_in()
+    owner = scene.owner(OWNER)
+    owner.http.headers["User-Agent"] = "http://evil.example <b>Firefox</b> {{ 7*7 }}"
+    owner.http.headers["X-Forwarded-For"] = "http://evil.example"
+    await owner.log_in()
+    notice = await scene.mailbox.next_notice(owner.address)
+    assert "opened your peerbook: Firefox, 127.0.0.x\n" in text_of(notice)
+    assert "evil" not in notice.as_string()
+
+
 def test_a_plain_name_is_never_empty_and_never_long() -> None:
     assert plain("") == plain("  ") == plain("///") == "unnamed"
     assert len(plain("ab " * 64)) <= 32
@@ -226,19 +311,62 @@ async def test_a_kind_that_looks_like_a_host_makes_no_link(scene: Scene) -> None
 @pytest.mark.parametrize(
     "address",
     [
-        "owner@example.org\r\nBcc: all@example.org",
-        "owner@example.org, other@example.org",
-        "Owner <owner@example.org>",
-        "owner@example.org%0aBcc:all@example.org",
-        "@example.org:owner@example.net",
+        pytest.param("owner@example.org\r\nBcc: all@example.org", id="header"),
+        pytest.param("owner@example.org\nBcc: all@example.org", id="header after a bare line feed"),
+        pytest.param("owner@example.org\rBcc: all@example.org", id="header after a bare return"),
+        pytest.param("owner@example.org\x00all@example.org", id="zero byte"),
+        pytest.param("owner@example.org\u2028all@example.org", id="line separator"),
+        pytest.param("owner@example.org, other@example.org", id="two"),
+        pytest.param("owner@example.org;other@example.org", id="two, semicolon"),
+        pytest.param("owner@example.org other@example.org", id="two, blank"),
+        pytest.param("Owner <owner@example.org>", id="named"),
+        pytest.param("owner@example.org><other@example.org", id="brackets"),
+        pytest.param("us: owner@example.org, other@example.org;", id="group"),
+        pytest.param("owner(other@example.net)@example.org", id="comment"),
+        pytest.param('"owner, other@example.net"@example.org', id="quoted local part"),
+        pytest.param("@example.org:owner@example.net", id="route"),
+        pytest.param("owner@example.org%0aBcc:all@example.org", id="percent"),
+        pytest.param("=?utf-8?q?owner=2C_other=40example=2Enet?=@example.org", id="encoded word"),
+        pytest.param("=?utf-8?q?owner=0D=0ABcc=3A_all=40example=2Enet?=@example.org", id="encoded header"),
+        pytest.param("=?utf-8?b?b3duZXIsb3RoZXI=?=@example.org", id="encoded in base64"),
+        pytest.param("öwner@example.org", id="beyond ascii"),
+        pytest.param("owner@ex\u0430mple.org", id="host beyond ascii"),
+        pytest.param("owner\uff20example.org", id="wide at"),
+        pytest.param("owner@[127.0.0.1]", id="literal host"),
     ],
 )
 async def test_an_address_that_is_more_than_one_is_refused_and_nobody_is_mailed(scene: Scene, address: str) -> None:
     answer = await scene.http.post("/verify", json={"fp": new_fingerprint(), "email": address})
     assert answer.status_code == 400
     assert (await scene.http.post("/login", data={"email": address})).status_code == 422
+    device = await scene.connect(email=address)
+    assert "pair" not in await device.hear(), "a socket counts it as none, so nobody is asked"
     await scene.at_rest()
     assert scene.mailbox.mails == []
+
+
+@pytest.mark.parametrize(
+    "address", ["o'neil+tag=x@example.org", "`id`|a&b@example.org", "-f%x!{{y}}@example.org", "a=b?c@d"]
+)
+async def test_an_odd_address_is_one_recipient_and_stands_alone_in_the_header(scene: Scene, address: str) -> None:
+    await scene.http.post("/login", data={"email": address})
+    await scene.at_rest()
+    ((recipient, mail),) = scene.mailbox.mails
+    assert recipient == address
+    assert [each.addr_spec for each in mail["To"].addresses] == [address]
+
+
+@given(st.from_regex(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,30}@[a-z]{1,9}\.[a-z]{2}", fullmatch=True))
+@settings(deadline=None)
+def test_whatever_is_taken_for_an_address_stands_alone_in_the_header(text: str) -> None:
+    try:
+        address = parse_address(text)
+    except BadInput:
+        return
+    message = _mailer()._compose(Stamp(address, STOP), "login", LOGIN | {"stop": STOP})
+    sent = email.message_from_bytes(message.as_bytes(), policy=email.policy.default)
+    assert [each.addr_spec for each in sent["To"].addresses] == [text]
+    assert set(sent.keys()) == HEADERS
 
 
 async def test_a_mail_goes_to_the_address_as_it_was_first_typed(scene: Scene) -> None:
@@ -428,7 +556,7 @@ async def test_when_too_many_mails_wait_one_more_is_dropped(
 ) -> None:
     sender = Sender(silent.url)
     for _ in range(600):
-        sender.mailer.post(Address(OWNER), "login", LOGIN)
+        sender.mailer.post(Stamp(Address(OWNER), STOP), "login", LOGIN)
     assert fates(caplog) == ["event=mail_dropped reason=too_many"] * 100
     silent.release()
     await sender.done()
@@ -491,14 +619,14 @@ async def test_strangers_never_use_up_the_login_mail(start: Start) -> None:
     for _ in range(3):
         await scene.verify(new_fingerprint(), email=OWNER)
     await log_in(scene)
-    assert await subjects(scene) == [REQUEST_MAIL, LOGIN_MAIL]
+    assert sorted(await subjects(scene)) == [REQUEST_MAIL, LOGIN_MAIL]
 
 
 async def test_a_login_mail_never_holds_back_the_news_of_a_device(start: Start) -> None:
     scene = await start(mail_interval=60)
     await log_in(scene)
     await scene.verify(new_fingerprint(), email=OWNER)
-    assert await subjects(scene) == [LOGIN_MAIL, REQUEST_MAIL]
+    assert sorted(await subjects(scene)) == [REQUEST_MAIL, LOGIN_MAIL]
 
 
 async def test_one_owner_mailed_often_is_no_reason_to_keep_another_waiting(start: Start) -> None:
@@ -514,7 +642,7 @@ async def test_request_mails_wait_ten_times_as_long_as_login_mails(start: Start)
     redis = scene.context.store.redis
 
     async def waits(what: str) -> list[int]:
-        return [await redis.ttl(key) async for key in redis.scan_iter(f"limit:mail:{what}:*")]
+        return [await redis.ttl(key) async for key in redis.scan_iter(f"limit:*:{what}:interval")]
 
     await scene.verify(new_fingerprint(), email=OWNER)
     await log_in(scene)
@@ -551,13 +679,24 @@ async def test_no_log_holds_an_address_a_token_or_a_whole_fingerprint(
     scene.mailbox.refuse = "550 private.person@example.org is unknown"
     await owner.http.post("/login", data={"email": owner.address})
     await scene.at_rest()
-    session = next(cookie.value for cookie in owner.http.cookies.jar)
+    cookies = [str(cookie.value) for cookie in owner.http.cookies.jar]
+    assert len(cookies) == 3
+    scene.mailbox.refuse = ""
+    await owner.http.post("/login", data={"email": owner.address})
+    mail = await scene.mailbox.next_mail(owner.address)
+    code, stop = code_in(mail), str(mail["List-Unsubscribe"])[1:-1]
+    await owner.http.post("/login/code", data={"code": "wrong", "email": owner.address})
+    await owner.http.post("/login/code", data={"code": code})
+    await owner.http.post(httpx.URL(stop).path)
+    await owner.http.post("/login", data={"email": owner.address})
+    await scene.at_rest()
     # The clients and the mail server of this test log as well.
     ours = "\n".join(caplog.handler.format(each) for each in caplog.records if not each.name.startswith(_TOOLS))
     assert "event=mail_sent" in ours
     assert "event=mail_refused" in ours
-    assert session
-    for secret in ("private", link.rpartition("/")[2], fp, fp.lower(), waiting["pair"], session):
+    assert "event=mail_stopped" in ours
+    tokens = [each.rpartition("/")[2] for each in (link, link_in(mail), stop)]
+    for secret in ("private", *tokens, fp, fp.lower(), waiting["pair"], *cookies, code, code.replace(" ", "")):
         assert secret not in ours
 
 

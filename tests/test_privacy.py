@@ -58,11 +58,13 @@ async def test_it_reads_what_the_server_logs(scene: Scene, eavesdropper: Eavesdr
     assert eavesdropper.lines > before
 
 
-def test_it_reads_warnings_and_exceptions(eavesdropper: Eavesdropper) -> None:
+def test_it_reads_whatever_is_logged_and_exceptions_tell_nothing(eavesdropper: Eavesdropper) -> None:
     logging.getLogger("peerbook.anything").debug("from %s", "203.0.113.7")
     try:
         raise ValueError("somebody@example.org")
     except ValueError:
         logging.getLogger("sanic.error").exception("it failed")
     leaks, eavesdropper.leaks = eavesdropper.leaks, []
-    assert [leak.split(" in: ")[0] for leak in leaks] == ["an IPv4 address", "a mail address", "a traceback"]
+    assert [leak.split(" in: ")[0] for leak in leaks] == [
+        "an IPv4 address"
+    ]  # of an exception, nothing is told but where

@@ -25,7 +25,7 @@ async def uid(process: Context) -> str:
 
 async def new_token(process: Context, uid: str) -> str:
     link = await process.sessions.issue_link(uid, OWNER)
-    base, _, token = link.rpartition("/link/")
+    base, _, token = link.url.rpartition("/link/")
     assert base == "http://book.test"
     return token
 
@@ -233,6 +233,16 @@ async def test_no_session_goes_on_for_ever(process: Context, uid: str, redis: Re
     assert not await redis.exists(key)
 
 
+async def test_a_sessions_age_is_by_the_stores_clock(
+    process: Context, uid: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    login, now = await log_in(process, uid), time.time
+    monkeypatch.setattr(time, "time", lambda: now() + 604_810)
+    visit = await process.sessions.visit(login.cookie)
+    assert visit
+    assert visit.fresh
+
+
 async def test_a_session_is_fresh_for_a_quarter_of_an_hour(process: Context, uid: str, redis: Redis) -> None:
     login = await log_in(process, uid)
     (key,) = await redis.keys("session:*")
@@ -248,6 +258,35 @@ async def test_logging_out_ends_this_session_only(process: Context, uid: str) ->
     await process.sessions.end(here.cookie)
     assert await process.sessions.visit(here.cookie) is None
     assert await process.sessions.visit(there.cookie)
+
+
+async def test_a_session_that_ended_is_not_remembered_beside_its_user(process: Context, uid: str, redis: Redis) -> None:
+    here, there = await log_in(process, uid), await log_in(process, uid)
+    assert await redis.zcard(f"secrets:{{{uid}}}") == 4
+    await process.sessions.end(here.cookie)
+    left = await redis.zrange(f"secrets:{{{uid}}}", 0, -1)
+    assert f"session:{hashlib.sha256(there.cookie.encode()).hexdigest()}" in left
+    assert f"session:{hashlib.sha256(here.cookie.encode()).hexdigest()}" not in left
+
+
+async def test_a_visit_shows_the_book_its_activity_and_the_session_that_opened_it(process: Context, uid: str) -> None:
+    device = await verified(process, uid)
+    login = await log_in(process, uid)
+    visit = await process.sessions.visit(login.cookie)
+    assert visit
+    assert (visit.cookie, set(visit.book.peers), visit.fresh) == (login.cookie, {device.fp}, True)
+    assert "approved" in {line.what for line in visit.activity}
+
+
+async def test_links_sessions_and_browsers_are_too_long_to_guess(process: Context, uid: str) -> None:
+    _, secret = signer().loads_unsafe(await new_token(process, uid))
+    login = await log_in(process, uid)
+    bits = {"link": secret, "session": login.cookie.partition(".")[2], "browser": login.browser}
+    assert {name: len(text) * 6 // 8 * 8 for name, text in bits.items()} == {
+        "link": 192,
+        "session": 256,
+        "browser": 192,
+    }
 
 
 # Signing out everywhere, from a mail
@@ -273,7 +312,7 @@ async def test_the_link_that_signs_out_works_once_and_shows_first(process: Conte
 
 
 async def test_no_other_token_signs_out(process: Context, uid: str) -> None:
-    old = URLSafeTimedSerializer(SECRET, salt="peerbook sign out", signer_kwargs={"digest_method": hashlib.sha256})
+    old = signer(salt="peerbook sign out")
     tokens = [
         "",
         "garbage",
@@ -286,6 +325,21 @@ async def test_no_other_token_signs_out(process: Context, uid: str) -> None:
     for token in tokens:
         with pytest.raises(LinkGone):
             await process.sessions.peek_sign_out(token)
+        with pytest.raises(LinkGone):
+            await process.sessions.redeem_sign_out(token)
+
+
+@pytest.mark.parametrize(
+    ("skew", "good"), [(55, True), (65, False), (-30 * 86400 - 55, True), (-30 * 86400 - 65, False)]
+)
+async def test_clocks_may_differ_by_a_minute_for_the_link_that_signs_out_too(
+    process: Context, uid: str, monkeypatch: pytest.MonkeyPatch, skew: int, good: bool
+) -> None:
+    monkeypatch.setattr(TimestampSigner, "get_timestamp", lambda signer: int(time.time()) + skew)
+    token = await sign_out_token(process, uid)
+    if good:
+        await process.sessions.redeem_sign_out(token)
+    else:
         with pytest.raises(LinkGone):
             await process.sessions.redeem_sign_out(token)
 

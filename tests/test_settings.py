@@ -87,6 +87,13 @@ def test_the_store_over_tls_comes_first() -> None:
         ("MAIL_FROM", "book@example.org", "book@example.org"),
         ("MAIL_FROM", "My Book <book@example.org>", "My Book <book@example.org>"),
         ("OWNERS", "You@example.org, @Example.net\n@example.com", ("you@example.org", "@example.net", "@example.com")),
+        ("ALLOWED_ORIGINS", "*", ()),
+        ("ALLOWED_ORIGINS", "https://App.example.org:443/", ("https://app.example.org",)),
+        (
+            "ALLOWED_ORIGINS",
+            "https://a.test, http://localhost:3000\nhttps://xn--nxasmq6b.test,http://[::1]:80",
+            ("https://a.test", "http://localhost:3000", "https://xn--nxasmq6b.test", "http://[::1]"),
+        ),
         ("PROXIES_COUNT", "2", 2),
         ("MAX_PEERS", "1", 1),
         ("MAIL_INTERVAL", "0", 0),
@@ -114,6 +121,9 @@ def test_a_setting_is_read(name: str, text: str, value: Any) -> None:
         ("BASE_URL", "https://book.example.org?a=b"),
         ("BASE_URL", "https://book.example.org#a"),
         ("BASE_URL", "https://me@book.example.org"),
+        ("BASE_URL", "https://:word@book.example.org"),
+        ("BASE_URL", "https://book.exämple.org"),
+        ("BASE_URL", "https://book example.org"),
         ("BASE_URL", "https://book.example.org:port"),
         ("BASE_URL", "https://[::1"),
         ("REDIS_URL", "store.test:6379"),
@@ -127,6 +137,14 @@ def test_a_setting_is_read(name: str, text: str, value: Any) -> None:
         ("MAIL_FROM", "My\nBook <book@example.org>"),
         ("OWNERS", "you"),
         ("OWNERS", "@"),
+        ("OWNERS", ","),
+        ("ALLOWED_ORIGINS", "app.example.org"),
+        ("ALLOWED_ORIGINS", "null"),
+        ("ALLOWED_ORIGINS", "*, https://app.example.org"),
+        ("ALLOWED_ORIGINS", "https://*.example.org"),
+        ("ALLOWED_ORIGINS", "https://app.example.org https://app.example.org/path"),
+        ("ALLOWED_ORIGINS", "https://app.example.org;https://other.example.org"),
+        ("ALLOWED_ORIGINS", ","),
         ("MAX_PEERS", "0"),
         ("LINK_TTL", "0"),
         ("ICE_SERVERS", "stun:stun.example.org"),
@@ -152,6 +170,25 @@ def test_a_secret_never_stands_in_what_is_said_of_it() -> None:
     with pytest.raises(SettingsError) as error:
         read_settings({"SECRET_KEY": "hunter2"})
     assert "hunter2" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("allowed", "origin", "admitted"),
+    [
+        ("*", "https://app.example.org", True),
+        ("*", "null", True),
+        ("https://app.example.org", "https://app.example.org", True),
+        ("https://app.example.org", "https://book.example.org", True),
+        ("https://app.example.org", "http://app.example.org", False),
+        ("https://app.example.org", "https://app.example.org:8443", False),
+        ("https://app.example.org", "https://app.example.org.evil.test", False),
+        ("https://app.example.org", "https://sub.app.example.org", False),
+        ("https://app.example.org", "null", False),
+        ("https://app.example.org", "", False),
+    ],
+)
+def test_an_origin_is_allowed_whole_and_our_own_always(allowed: str, origin: str, admitted: bool) -> None:
+    assert read_settings(HOSTED | {"ALLOWED_ORIGINS": allowed}).admits(origin) is admitted
 
 
 def test_anybody_may_have_a_book_unless_owners_are_named() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from hashlib import sha256, sha512
 from typing import Any
 
 import pytest
@@ -12,8 +13,9 @@ from app.bus import Deliver, Gone
 from app.context import Context
 from app.errors import UnknownTarget
 from app.messages import SIGNALS
-from app.peers import Device
+from app.peers import Device, Fingerprint
 from tests.conftest import OpenProcess
+from tests.descriptions import CHROMIUM, attribute
 from tests.parts import OWNER, STRANGER, Listener, Socket, a_device, fingerprint, verified
 from tests.support import Message, eventually
 
@@ -141,6 +143,19 @@ async def test_a_strangers_a_waiting_and_an_unknown_peer_look_the_same(
         await laptop.say({"target": target, "offer": OFFER, "id": 1})
         heard.append(await laptop.hear())
     assert heard == [{"code": 404, "text": UnknownTarget.text, "id": 1}] * len(targets)
+
+
+async def test_a_proved_certificate_may_be_named_in_other_hashes_too(process: Context, uid: str) -> None:
+    certificate = b"the DER of a certificate"
+    device = a_device(fp=Fingerprint(sha256(certificate).hexdigest().upper()))
+    await process.books.ask(uid, None, device)
+    await process.books.approve(uid, device.fp)
+    laptop, phone = await Socket(process, device, OWNER).come_in(), await bring(process, uid)
+    lines = (attribute(device.fp), attribute(sha512(certificate).hexdigest(), "sha-512"))
+    message = {"target": phone.fp, "offer": CHROMIUM.replace(attribute(), "\n".join(lines))}
+    assert code_of(await laptop.ask(message)) == 403
+    laptop.connection.certificate = certificate
+    assert code_of(await laptop.ask(message)) == 200
 
 
 async def test_an_offline_peer_is_told_with_when_it_was_last_seen(process: Context, uid: str, laptop: Socket) -> None:
@@ -380,7 +395,7 @@ async def test_a_message_for_a_peer_that_is_being_let_in_comes_after_its_welcome
     tablet = Socket(pair.there, await verified(pair.there, pair.uid, "tablet"), OWNER)
     admit, admitted, go_on = pair.there.books.admit, asyncio.Event(), asyncio.Event()
 
-    async def late(*args: Any, **kwargs: Any) -> str:
+    async def late(*args: Any, **kwargs: Any) -> tuple[str, int]:
         outcome = await admit(*args, **kwargs)
         admitted.set()
         await go_on.wait()

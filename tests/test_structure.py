@@ -89,7 +89,7 @@ def test_only_the_settings_read_the_environment(module: str) -> None:
 def test_only_the_store_knows_a_key(module: str) -> None:
     nouns = (
         "user|book|peer|requests?|denied|online|interest|version|activity|invites|browsers|secrets"
-        "|books|wait|uid|link|session|process|limit"
+        "|books|wait|uid|link|session|code|process|stop|limit"
     )
     keys = {text for text in strings_of(module) if re.match(rf"({nouns}):(\{{|$)", text)}
     assert keys <= ({"process:"} if module == "bus.py" else set())  # the bus's channels have the names of the leases
@@ -176,3 +176,12 @@ def test_every_direct_dependency_is_locked_with_its_hash() -> None:
         name = re.match(r"[A-Za-z0-9_-]+", each)
         assert name
         assert "--hash=sha256:" in locked[name[0].lower()]
+
+
+def test_every_test_that_the_security_page_names_is_there() -> None:
+    page = (ROOT / "docs" / "security.md").read_text()
+    named = re.findall(r"`((?:browser/)?test_\w+\.py)(?:::(test_\w+))?`", page)
+    assert len(named) > 40
+    for file, test in named:
+        text = (ROOT / "tests" / file).read_text()
+        assert f"def {test}(" in text if test else "def test_" in text, f"{file}::{test}"

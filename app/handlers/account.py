@@ -10,6 +10,7 @@ from app.bookview import Problem
 from app.context import Context, Request
 from app.errors import BadInput
 from app.exports import accepted, export_book, preview_import
+from app.handlers.mailed import COOKIE, mail_login
 from app.handlers.visits import Handler, VisitHandler, acted, book_page, field, set_cookie, with_session
 from app.sessions import Visit
 
@@ -34,7 +35,7 @@ def with_fresh_link(handler: VisitHandler[[]]) -> Handler[[]]:
 @with_fresh_link
 async def export(request: Request, visit: Visit) -> HTTPResponse:
     """The book as a file."""
-    headers = {"Content-Disposition": 'attachment; filename="peerbook.json"', "Cache-Control": "no-store"}
+    headers = {"Content-Disposition": 'attachment; filename="peerbook.json"'}
     return raw(export_book(visit.book), content_type="application/json", headers=headers)
 
 
@@ -75,15 +76,14 @@ async def delete(request: Request, visit: Visit) -> HTTPResponse:
         return book_page(request, visit, problem=problem)
     await context.books.erase(visit.book.uid, address)
     response: HTTPResponse = context.pages.render(request, "deleted")
-    set_cookie(response, context, "session", "", 0)
-    set_cookie(response, context, "browser", "", 0)
+    for cookie in ("session", "browser", COOKIE):
+        set_cookie(response, context, cookie, "", 0)
     return response
 
 
 @account.post("/link", name="link")
 @with_session
 async def mail_fresh_link(request: Request, visit: Visit) -> HTTPResponse:
-    """Mail the owner a fresh link."""
+    """Mail the owner a fresh link and code."""
     address = Address(visit.book.owner.address)
-    await request.app.ctx.asking.login(address)
-    return request.app.ctx.pages.render(request, "mailed", email=address.masked, minutes=request.app.ctx.asking.minutes)
+    return await mail_login(request, address, address.masked)

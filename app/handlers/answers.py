@@ -5,9 +5,4 @@ from sanic.response import HTTPResponse, raw
 
 def json_answer(body: bytes, status: int = 200) -> HTTPResponse:
     """An answer of encoded JSON."""
-    return raw(
-        body,
-        status,
-        content_type="application/json",
-        headers={"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"},
-    )
+    return raw(body, status, content_type="application/json")

@@ -17,7 +17,8 @@ async def show_asset(request: Request, digest: str, name: str) -> HTTPResponse:
     asset = request.app.ctx.assets.get(name)
     if asset is None or asset.digest != digest:
         raise NotFound
-    headers = {"Cache-Control": _FOR_EVER, "Vary": "Accept-Encoding", "X-Content-Type-Options": "nosniff"}
+    # Any site's page may load them: they are the same for everybody.
+    headers = {"Cache-Control": _FOR_EVER, "Vary": "Accept-Encoding", "Access-Control-Allow-Origin": "*"}
     if "gzip" in request.headers.get("accept-encoding", ""):
         return raw(asset.compressed, content_type=asset.content_type, headers=headers | {"Content-Encoding": "gzip"})
     return raw(asset.body, content_type=asset.content_type, headers=headers)

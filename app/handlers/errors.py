@@ -34,7 +34,7 @@ def answer_errors(app: App) -> None:
 
 def _answer_refusal(request: Request, error: PeerbookError) -> HTTPResponse:
     if isinstance(error, LinkGone) and _wants_page(request):
-        return request.app.ctx.pages.render(request, "gone", error.code, text=error.text)
+        return request.app.ctx.pages.render(request, "gone", error.code, text=error.text, what=error.what)
     response = _answer(request, error.code, error.text, error.members())
     if isinstance(error, TooMany):
         response.headers["Retry-After"] = str(error.retry_after)

@@ -19,9 +19,7 @@ async def follow(request: Request) -> HTTPResponse | None:
         return without_session(request)
     uid = visit.book.uid
     del visit  # an open page that waits keeps no copy of its book
-    response = await request.respond(
-        content_type="text/event-stream", headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    )
+    response = await request.respond(content_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
     stream = context.streams.open()
     try:
         await context.books.hold(uid, stream.hear)

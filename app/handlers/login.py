@@ -1,15 +1,16 @@
-"""Logging in by a mailed link, and out again."""
+"""Logging in by a mailed link or code, and out again."""
 
 from sanic import Blueprint
 from sanic.response import HTTPResponse, redirect
 
 from app.addresses import parse_address
 from app.context import Context, Request
-from app.errors import BadInput
+from app.errors import BadInput, WrongCode
 from app.handlers.guard import refuse_cross_site
+from app.handlers.mailed import COOKIE, mail_login, mailed_page
 from app.handlers.places import browser_of, network_of, place_of
 from app.handlers.visits import cookie_name, field, set_cookie, with_session
-from app.sessions import Visit
+from app.sessions import Login, Visit
 
 login = Blueprint("login")
 
@@ -24,16 +25,28 @@ async def home(request: Request) -> HTTPResponse:
 
 @login.post("/login", name="mail")
 async def mail_link(request: Request) -> HTTPResponse:
-    """Mail a link; the page is the same for every address."""
+    """Mail a link and a code; the page is the same for every address."""
     refuse_cross_site(request, silent=True)
-    await request.app.ctx.limits.ask("login", network_of(request))
+    await request.app.ctx.throttle.ask("login", network_of(request))
     typed = field(request, "email")
     try:
         address = parse_address(typed.strip())
     except BadInput as error:
         return request.app.ctx.pages.render(request, "home", 422, problem=error.text, typed=typed)
-    await request.app.ctx.asking.login(address)
-    return request.app.ctx.pages.render(request, "mailed", email=address.typed, minutes=request.app.ctx.asking.minutes)
+    return await mail_login(request, address, address.typed)
+
+
+@login.post("/login/code", name="code")
+async def redeem_code(request: Request) -> HTTPResponse:
+    """Redeem the code from the mail that this browser asked for, and open the book."""
+    refuse_cross_site(request, silent=True)
+    context: Context = request.app.ctx
+    browser = request.cookies.get(cookie_name(context, COOKIE))
+    try:
+        entry = await context.codes.redeem(browser, field(request, "code"), _known_browser(request), _detail(request))
+    except WrongCode as error:
+        return mailed_page(request, field(request, "email"), error.code, error.text)
+    return await _enter(request, entry)
 
 
 @login.route("/link/<token:str>", methods=["GET", "HEAD"])
@@ -47,18 +60,8 @@ async def show_link(request: Request, token: str) -> HTTPResponse:
 async def redeem_link(request: Request, token: str) -> HTTPResponse:
     """Redeem the link and open the book."""
     refuse_cross_site(request, silent=True)
-    context: Context = request.app.ctx
-    detail = f"{browser_of(request)}, {place_of(request)}"
-    known = request.cookies.get(cookie_name(context, "browser"))
-    entry = await context.sessions.redeem_link(token, known, detail)
-    if entry.new_browser:
-        book = await context.books.read(entry.uid)
-        if book:
-            context.notices.new_browser(book, detail)
-    response = redirect("/peers", status=303)
-    set_cookie(response, context, "session", entry.cookie, context.settings.session_max)
-    set_cookie(response, context, "browser", entry.browser, _BROWSER_SECONDS)
-    return response
+    entry = await request.app.ctx.sessions.redeem_link(token, _known_browser(request), _detail(request))
+    return await _enter(request, entry)
 
 
 @login.post("/logout", name="logout")
@@ -92,6 +95,28 @@ async def sign_out(request: Request, token: str) -> HTTPResponse:
     refuse_cross_site(request, silent=True)
     await request.app.ctx.sessions.redeem_sign_out(token)
     return _goodbye(request, everywhere=True)
+
+
+async def _enter(request: Request, entry: Login) -> HTTPResponse:
+    """The book is open in this browser from here on."""
+    context: Context = request.app.ctx
+    if entry.new_browser:
+        book = await context.books.read(entry.uid)
+        if book:
+            context.notices.new_browser(book, _detail(request))
+    response = redirect("/peers", status=303)
+    set_cookie(response, context, "session", entry.cookie, context.settings.session_max)
+    set_cookie(response, context, "browser", entry.browser, _BROWSER_SECONDS)
+    set_cookie(response, context, COOKIE, "", 0)
+    return response
+
+
+def _known_browser(request: Request) -> str | None:
+    return request.cookies.get(cookie_name(request.app.ctx, "browser"))
+
+
+def _detail(request: Request) -> str:
+    return f"{browser_of(request)}, {place_of(request)}"
 
 
 def _goodbye(request: Request, *, everywhere: bool) -> HTTPResponse:

@@ -1,27 +1,51 @@
-"""Where a request comes from, coarse enough to be shown and kept: 203.0.113.x, or the first 48 bits of IPv6."""
+"""Where a request comes from, as the trusted proxies tell it: the network that limits count, and a place to show."""
 
 import ipaddress
 
 from app.context import Request
 
+_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-def place_of(request: Request) -> str:
-    """The client's network, as the trusted proxies tell it."""
-    try:
-        address = ipaddress.ip_address((request.remote_addr or request.ip).strip("[]"))
-    except ValueError:
-        return "somewhere"
-    if isinstance(address, ipaddress.IPv6Address):
-        if address.ipv4_mapped is None:
-            network = ipaddress.ip_network((address, 48), strict=False)
-            return f"{network.network_address}/48"
-        address = address.ipv4_mapped
-    return f"{str(address).rpartition('.')[0]}.x"
+_UNKNOWN = "somewhere"
 
 
 def network_of(request: Request) -> str:
-    """The client's network for the limits: an IPv4 address, or the /64 of an IPv6 one."""
-    return (request.remote_addr or request.ip).strip("[]")
+    """The client's network, by which limits count: an IPv4 address, or the 64 bits of IPv6 that one household has."""
+    address = _client_of(request)
+    if isinstance(address, ipaddress.IPv6Address):
+        return str(ipaddress.ip_network((address, 64), strict=False))
+    return str(address or _UNKNOWN)
+
+
+def place_of(request: Request) -> str:
+    """The client's network, coarse enough to be shown and kept: 203.0.113.x, or the first 48 bits of IPv6."""
+    address = _client_of(request)
+    if isinstance(address, ipaddress.IPv6Address):
+        return str(ipaddress.ip_network((address, 48), strict=False))
+    return f"{str(address).rpartition('.')[0]}.x" if address else _UNKNOWN
+
+
+def _client_of(request: Request) -> _Address | None:
+    """The client's address, None where the server does not listen on IP.
+
+    Each proxy appends the address that it was called from to X-Forwarded-For, so with n trusted ones the n-th from the
+    right is the client's; further left stands whatever the client wrote. With none, with fewer entries, or where that
+    one is no address, the client is who opened the connection.
+    """
+    count = request.app.ctx.settings.proxies_count
+    lines = request.headers.getall("x-forwarded-for", [])
+    hops = [hop.strip() for line in lines for hop in line.split(",") if hop.strip()]
+    named = hops[-count] if 0 < count <= len(hops) else ""
+    return _read_address(named) or _read_address(request.ip)
+
+
+def _read_address(text: str) -> _Address | None:
+    """An address, without its zone (RFC 4007); IPv4 that came over IPv6 is IPv4 (RFC 4291, section 2.5.5.2)."""
+    try:
+        address = ipaddress.ip_address(text.strip("[]").partition("%")[0])
+    except ValueError:
+        return None
+    return address.ipv4_mapped or address if isinstance(address, ipaddress.IPv6Address) else address
 
 
 def browser_of(request: Request) -> str:

@@ -10,6 +10,7 @@ from app.claims import parse_claim
 from app.context import Request
 from app.errors import BadInput
 from app.handlers.answers import json_answer
+from app.handlers.cors import answer_preflight, let_page_read, refuse_other_origins
 from app.handlers.places import network_of, place_of
 from app.invites import invite_digest
 from app.messages import encode, parse_object
@@ -17,6 +18,8 @@ from app.owners import OwnerName, parse_uid
 from app.peers import DEFAULT_KIND, DEFAULT_NAME, Device, parse_fingerprint, parse_kind, parse_name
 
 verify = Blueprint("verify")
+verify.middleware(refuse_other_origins, "request")
+verify.middleware(let_page_read, "response")
 
 
 @verify.post("/verify")
@@ -44,6 +47,14 @@ async def verify_peer(request: Request) -> HTTPResponse:
 async def ice_servers(request: Request) -> HTTPResponse:
     """The ICE servers that need no credentials."""
     return json_answer(encode(list(request.app.ctx.settings.ice_servers)))
+
+
+@verify.options("/verify", name="preflight_verify")
+@verify.options("/turn", name="preflight_turn")
+@verify.options("/iceservers", name="preflight_iceservers")
+async def preflight(request: Request) -> HTTPResponse:
+    """What a page of another site may send to these addresses."""
+    return answer_preflight()
 
 
 def _parse_owner(body: dict[str, Any]) -> OwnerName:

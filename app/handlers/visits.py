@@ -5,6 +5,7 @@ from collections.abc import Callable, Coroutine
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, cast
 
+from sanic.constants import SAFE_HTTP_METHODS
 from sanic.response import HTTPResponse, empty, redirect
 
 from app.bookview import Problem, view_book
@@ -23,7 +24,7 @@ def with_session(handler: VisitHandler[P]) -> Handler[P]:
 
     @wraps(handler)
     async def visited(request: Request, *args: P.args, **kwargs: P.kwargs) -> HTTPResponse | None:
-        if request.method == "POST":
+        if request.method not in SAFE_HTTP_METHODS:
             refuse_cross_site(request)
         visit = await visit_of(request)
         if visit is None:

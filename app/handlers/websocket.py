@@ -11,6 +11,7 @@ from app.connections import Connection
 from app.context import Context, Request
 from app.errors import BadInput
 from app.faults import fault
+from app.handlers.cors import refuse_other_origins
 from app.handlers.places import network_of, place_of
 from app.invites import invite_digest
 from app.messages import encode_error
@@ -22,6 +23,7 @@ from app.wsprotocol import Upgraded, WebSocket
 log = logging.getLogger("peerbook.websocket")
 
 websocket = Blueprint("websocket")
+websocket.middleware(refuse_other_origins, "request")
 
 
 @websocket.on_request

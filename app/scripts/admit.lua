@@ -11,7 +11,7 @@ if state == 'added' then
 elseif state == 'verified' and was ~= claim and claim == 'certificate' and given.named then
   -- The key of the certificate that the owner has approved by its fingerprint: that is the peer itself.
   redis.call('HSET', key('peer', fp), 'claim', claim)
-  rids = drop_requests_of(fp, claim)
+  rids = drop_requests_of(fp)
   happened('proof changed', peer_field(fp, 'name'))
   outcome = 'proof changed'
 elseif state ~= 'verified' or was ~= claim then

@@ -46,6 +46,7 @@ local function idle(rids)
   end
 end
 
+rid = request_of(fp, claim)
 if redis.call('EXISTS', key('request', rid)) == 1 then
   redis.call('EXPIRE', key('request', rid), given.seconds)
   wait_for_it()

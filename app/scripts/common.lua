@@ -1,10 +1,12 @@
 -- Stands in front of every script. One script touches the keys of one user only: KEYS[1] is user:{uid}, and all
 -- others are made from the same uid, so they share its hash tag and a cluster keeps them in one slot.
--- ARGV[1] is the uid, ARGV[2] a JSON object with what else the script needs, named in its first lines.
+-- ARGV[1] is the uid (or the name of something else that keys are kept for: a browser, the server), ARGV[2] a JSON object with what else the script needs, named in its first lines.
 local uid = ARGV[1]
 local given = cjson.decode(ARGV[2])
 -- What a user has beside the hash of their own, and beside the hashes of peers and requests.
 local NOUNS = {'version', 'book', 'requests', 'denied', 'online', 'interest', 'activity', 'invites', 'browsers', 'secrets'}
+-- The windows in which a user's turns are counted.
+local WINDOWS = {'login:interval', 'login:hour', 'login:day', 'request:interval', 'request:hour', 'request:day', 'code:day'}
 local time = redis.call('TIME')
 local now = tonumber(time[1])
 
@@ -30,6 +32,13 @@ end
 
 -- The same as request_id in peers.py.
 local function request_id(fp, claim) return string.sub(redis.sha1hex(fp .. ' ' .. claim), 1, 24) end
+
+-- The request by which a device asks that names this claim: its certificate may have turned it into another.
+local function request_of(fp, claim)
+  local certified = request_id(fp, 'certificate')
+  if redis.call('HGET', key('request', certified), 'asked_as') == claim then return certified end
+  return request_id(fp, claim)
+end
 
 local function drop_request(rid)
   redis.call('DEL', key('request', rid))
@@ -140,10 +149,14 @@ local function answer(outcome, version, fps, rids)
   return {outcome, version, redis.call('SMEMBERS', key('interest')), redis.call('HGETALL', KEYS[1]), peer_rows(fps), request_rows(rids)}
 end
 
--- Ends every script that changed something: one version up, and the new rows of all that it touched.
--- A counter that the store lost starts at the clock, so it never repeats a version that somebody holds.
-local function changed(outcome, fps, rids)
+-- A counter that is new, or that the store lost, starts at the clock, so it never repeats a version that somebody holds.
+local function begin_version()
   if redis.call('EXISTS', key('version')) == 0 then redis.call('SET', key('version'), now * 1000) end
+end
+
+-- Ends every script that changed something: one version up, and the new rows of all that it touched.
+local function changed(outcome, fps, rids)
+  begin_version()
   local version = redis.call('INCR', key('version'))
   end_with_user()
   return answer(outcome, version, fps, rids)

@@ -7,5 +7,6 @@ local interested, user = redis.call('SMEMBERS', key('interest')), redis.call('HG
 for _, fp in ipairs(fps) do redis.call('DEL', key('peer', fp)) end
 for _, rid in ipairs(rids) do redis.call('DEL', key('request', rid)) end
 for _, noun in ipairs(NOUNS) do redis.call('DEL', key(noun)) end
+for _, window in ipairs(WINDOWS) do redis.call('DEL', key('limit', window)) end
 redis.call('DEL', KEYS[1])
 return {'erased', version, interested, user, peer_rows(fps), request_rows(rids)}

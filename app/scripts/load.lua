@@ -1,7 +1,10 @@
 -- The whole book. Where a process is given, it hears of every change from here on.
 -- given: process
 if redis.call('EXISTS', KEYS[1]) == 0 then return unchanged('unknown') end
-if given.process then redis.call('SADD', key('interest'), given.process) end
+if given.process then
+  redis.call('SADD', key('interest'), given.process)
+  begin_version()
+end
 end_with_user()
 local rids, seen = open_requests(), {}
 for _, rid in ipairs(rids) do seen[rid] = true end

@@ -16,7 +16,7 @@ deny(old, given.seconds)
 redis.call('HDEL', key('denied'), request_id(to, given.claim))
 redis.call('HSET', key('peer', to), 'last_seen', last_seen)
 enter_peer(to, name, fold, kind, given.claim, created_on)
--- It was named by a peer that is known to belong here, so it need not name its owner to be found.
-redis.call('HSET', key('peer', to), 'proved', '1')
+-- A claim that was only named proves nothing: it may be another's device, which must not be found in this book.
+if given.proved then redis.call('HSET', key('peer', to), 'proved', '1') end
 happened('rekeyed', name)
 return changed('rekeyed', {fp, to}, rids)

@@ -2,6 +2,7 @@
 // and adds what a form alone can't do (copying, Escape, search). Everything else works without it.
 "use strict";
 (() => {
+  const SETTLE_MS = 100; // htmx is done with an answer by then
   const RETRY_MS = [500, 1000, 2000, 4000, 8000, 15000];
   const live = () => document.getElementById("live");
   const notice = document.getElementById("status");
@@ -159,10 +160,11 @@
   // --- the stream ---
 
   let stream = null, tries = 0, timer = 0, first = true, waiting = null, pressed = false, composing = false;
+  let asking = 0; // forms whose answer is under way
 
   function show(html) {
-    // A click or a composed character must not lose its element half-way.
-    if (pressed || composing) { waiting = html; return; }
+    // A click, a composed character or a form that was sent must not lose its element half-way.
+    if (pressed || composing || asking) { waiting = html; return; }
     waiting = null;
     const state = carry(html);
     if (!state) return;
@@ -173,8 +175,12 @@
   function hold(on) {
     return (event) => {
       if (event.type.startsWith("composition")) composing = on; else pressed = on;
-      if (!on) setTimeout(() => { if (waiting !== null) show(waiting); });
+      if (!on) setTimeout(showWaiting);
     };
+  }
+
+  function showWaiting() {
+    if (waiting !== null) show(waiting);
   }
 
   function connect() {
@@ -241,6 +247,10 @@
   // --- forms, which htmx sends ---
 
   let state = null;
+  document.addEventListener("htmx:beforeSend", () => { asking += 1; });
+  document.addEventListener("htmx:afterRequest", () => {
+    setTimeout(() => { asking = Math.max(0, asking - 1); showWaiting(); }, SETTLE_MS);
+  });
   document.addEventListener("htmx:beforeSwap", (event) => {
     if (event.detail.target?.id !== "live") return;
     answered = event.detail.requestConfig.elt;

@@ -11,7 +11,7 @@ from playwright.async_api import expect
 from tests.browser.conftest import Sit
 from tests.browser.person import Person
 from tests.conftest import Start
-from tests.support import Scene, new_fingerprint
+from tests.support import Scene, code_in, new_fingerprint
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -29,6 +29,36 @@ async def test_a_first_device_is_approved_through_the_link_in_the_mail(scene: Sc
     assert (await device.hear())["code"] == 200
     await expect(person.row("laptop")).to_contain_text("Online")
     await expect(card).to_have_count(0)
+
+
+async def test_an_owner_logs_in_by_the_code_from_the_mail_after_mistyping_it(scene: Scene, sit: Sit) -> None:
+    person = await sit()
+    await person.page.goto("/")
+    await person.page.get_by_label("Your mail address").fill(person.owner.address)
+    await person.press("Mail me a link")
+    code = code_in(await scene.mailbox.next_mail(person.owner.address))
+    field = person.page.get_by_label("Code from the mail")
+    await field.fill("12345")
+    await field.press("Enter")
+    await expect(person.page.locator(".problem")).to_contain_text("This code does not fit")
+    await expect(person.page.get_by_text(person.owner.address)).to_be_visible()
+    await expect(field).to_be_focused()
+    person.forgive("422")
+    await field.fill(code)
+    await field.press("Enter")
+    await expect(person.page.get_by_role("heading", name="Your devices", exact=True)).to_be_visible()
+
+
+async def test_an_owner_without_javascript_stops_mails_and_allows_them_again(scene: Scene, sit: Sit) -> None:
+    person = await sit(java_script_enabled=False)
+    await scene.verify(new_fingerprint(), email=person.owner.address)
+    stop = str((await scene.mailbox.next_mail(person.owner.address))["List-Unsubscribe"])[1:-1]
+    await person.page.goto(stop)
+    await person.press("Stop mails")
+    await expect(person.page.get_by_role("heading", name="Mails are stopped")).to_be_visible()
+    await person.press("Allow mails again")
+    await expect(person.page.get_by_role("heading", name="Stop mails to this address?")).to_be_visible()
+    await person.log_in()
 
 
 async def test_an_ignored_request_is_gone_and_its_device_stays_out(scene: Scene, person: Person) -> None:

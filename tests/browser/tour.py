@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from playwright.async_api import Page, expect
 
 from tests.browser.person import Person
-from tests.support import new_fingerprint, text_of
+from tests.support import link_in, new_fingerprint, text_of
 
 
 async def tour(person: Person) -> AsyncIterator[tuple[str, Page]]:
@@ -24,13 +24,26 @@ async def tour(person: Person) -> AsyncIterator[tuple[str, Page]]:
     await page.get_by_role("button").click()
     await expect(page.get_by_role("heading", name="Check your mail")).to_be_visible()
     yield "mailed", page
-    link = await scene.mailbox.next_link(owner.address)
+    await page.get_by_label("Code from the mail").fill("1")
+    await person.press("Open my book")
+    await expect(page.locator(".problem")).to_be_visible()
+    yield "mailed-problem", page
+    mail = await scene.mailbox.next_mail(owner.address)
+    link = link_in(mail)
     await page.goto(link)
     yield "link", page
     await person.open_link(link)
     yield "book-empty", page
     await page.goto(link)
     yield "link-gone", page
+    stop = re.search(r"https?://\S+/stop/\S+$", text_of(mail), re.M)
+    assert stop
+    await page.goto(stop[0])
+    yield "stop", page
+    await person.press("Stop mails")
+    await expect(page.get_by_role("heading", name="Mails are stopped")).to_be_visible()
+    yield "stopped", page
+    await person.press("Allow mails again")
     await page.goto("/nothing/here")
     yield "error", page
 
