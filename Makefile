@@ -31,7 +31,8 @@ fuzz: $(VENV)/dev
 screens: $(VENV)/dev
 	$(BIN)/python -m pytest -q tests/screens.py
 
-# What a page, the check of an offer, an unwanted device and a stop cost, and whether the time of an answer tells which addresses are known.
+# What a page, the check of an offer and a device that nobody wants cost, whether the time of an answer tells which addresses are known, and
+# how long a stop takes.
 bench: $(VENV)/dev
 	$(BIN)/python -m bench.pages
 	$(BIN)/python -m bench.descriptions

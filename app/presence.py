@@ -128,13 +128,9 @@ class Presence:
             connection.device,
             connection.id,
             left=book.uid if book and was is Stage.IN else None,
-            asked=book.uid if book and was is not Stage.IN and self._asks(connection, book) else None,
+            asked=book.uid if book and was is not Stage.IN and _has_asked(book, connection.fp) else None,
             last_unnamed=self._connections.stop_unnamed(connection),
         )
-
-    @staticmethod
-    def _asks(connection: Connection, book: Book) -> bool:
-        return any(request.fp == connection.fp for request in book.requests.values())
 
     async def _depart(self, departures: Sequence[Departure]) -> None:
         """Tell the store who left; where that fails it is told again later, so that nobody is online for ever."""
@@ -478,6 +474,10 @@ class Presence:
                 continue  # the next turn tries again; the lease outlives two that fail
             except Exception as error:  # the lease must be kept whatever happens to one book
                 log.error("event=refresh_failed error=%s", fault(error))
+
+
+def _has_asked(book: Book, fp: Fingerprint) -> bool:
+    return any(request.fp == fp for request in book.requests.values())
 
 
 @lru_cache(maxsize=64)

@@ -100,7 +100,7 @@ class Running:
 
     async def close(self) -> None:
         """Send the sockets away, finish what was begun, and give back the lease; in four seconds at the most."""
-        if not self.app.ctx.draining:
+        if self._server.is_serving():
             await self.retire()
         await self.app.ctx.drain()
         await self._close_connections()

@@ -12,6 +12,7 @@ from typing import NoReturn
 
 from app.embedded import EmbeddedError, keep_secret
 from app.errors import Unreachable
+from app.faults import OneLine
 from app.listeners import ListenError
 from app.settings import Settings, SettingsError, read_settings
 
@@ -54,9 +55,9 @@ def complete(settings: Settings, port: int) -> Settings:
 
 
 def _set_up_logs(settings: Settings) -> None:
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="level=%(levelname)s logger=%(name)s %(message)s", stream=sys.stdout
-    )
+    log = logging.StreamHandler(sys.stdout)
+    log.setFormatter(OneLine())
+    logging.basicConfig(level=settings.log_level.upper(), handlers=[log])
     logging.getLogger("sanic").setLevel(logging.WARNING)
 
 

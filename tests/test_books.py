@@ -441,7 +441,10 @@ async def test_a_process_that_comes_again_displaces_nobody(open_process: OpenPro
     assert await admit(there, uid, device, "newer")
 
     async def again(process: Context, connection: str) -> str:
-        return await process.books.admit(uid, device.fp, "none", connection, named=True, demanded=False, again=True)
+        outcome, _ = await process.books.admit(
+            uid, device.fp, "none", connection, named=True, demanded=False, again=True
+        )
+        return outcome
 
     assert await again(here, "older") == "elsewhere"
     assert await again(there, "older") == "elsewhere"
