@@ -25,8 +25,10 @@ All keys of one user carry the hash tag {uid}, so that each change of a book is 
 and on a cluster alike. Times are the store's own (TIME, EX), so clocks of several processes need not agree.
 """
 
+import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -47,6 +49,7 @@ from app.peers import Fingerprint, Peer, Request, fold_name
 
 _SCRIPTS = Path(__file__).parent / "scripts"
 _SECRETS_SECONDS = 366 * 86400
+_LONGEST_WAIT = 3.0  # seconds for a connection to the store
 _AT_ONCE = 1000  # keys of one command
 _STEM = 58  # characters of a 64-character name that leave place for " 2", " 3", …
 
@@ -81,6 +84,7 @@ class Store:
 
     def __init__(self, redis: Redis, contact: Contact) -> None:
         self.redis = redis
+        self._turns = asyncio.Semaphore(redis.connection_pool.max_connections)
         self._contact = contact
         self._scripts = {path.stem: path.read_text() for path in _SCRIPTS.glob("*.lua")}
         common = self._scripts.pop("common")
@@ -369,7 +373,8 @@ class Store:
                 command.close()
             raise Unreachable
         try:
-            return await command
+            async with self._turn(command):
+                return await command
         except NoScriptError:
             raise
         except (SilentError, TimeoutError) as error:
@@ -377,6 +382,21 @@ class Store:
             raise Unreachable from error
         except (RedisError, OSError, RuntimeError) as error:  # RuntimeError: uvloop's, for a connection that was reset
             raise Unreachable from error
+
+    @asynccontextmanager
+    async def _turn(self, command: Any) -> AsyncIterator[None]:
+        """A connection, for who waits longest: the client's pool serves whoever comes, and lets some starve."""
+        try:
+            async with asyncio.timeout(_LONGEST_WAIT):
+                await self._turns.acquire()
+        except TimeoutError:
+            if hasattr(command, "close"):
+                command.close()
+            raise Unreachable from None
+        try:
+            yield
+        finally:
+            self._turns.release()
 
 
 def name_given(name: str, *, exact: bool) -> dict[str, Any]:
