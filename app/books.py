@@ -91,14 +91,15 @@ class Books:
         if shelf.drop:
             shelf.drop.cancel()
             shelf.drop = None
+        book = None
         try:
             if shelf.behind:
                 await self._load(shelf, first=True)
-                await self._forget_the_dead_of(shelf)
+            book = shelf.book
         finally:
-            if shelf.book is None:
+            if book is None:
                 self.release(uid, listener)
-        return shelf.book
+        return book
 
     def release(self, uid: str, listener: Listener) -> None:
         """`listener` needs the Book no more. It is kept a while, since devices come back."""
@@ -455,6 +456,7 @@ class Books:
                 return
             if shelf.book is None:
                 shelf.book = Book.of(report)
+                await self._forget_the_dead_of(shelf)
             elif report.version != shelf.book.version or report.owner != shelf.book.owner:
                 self._apply(shelf, shelf.book, report)
         for late in pending:
