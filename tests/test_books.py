@@ -789,23 +789,29 @@ async def test_nothing_is_left_of_a_deleted_account(open_process: OpenProcess, r
 
 
 async def test_a_process_that_is_no_more_is_forgotten_once_however_many_come_at_once(
-    open_process: OpenProcess, monkeypatch: pytest.MonkeyPatch
+    process: Context, uid: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here, there = await open_process(), await open_process()
-    uid = await here.books.enroll(OWNER)
-    device = await verified(here, uid)
-    assert await admit(there, uid, device)
-    await there.store.end_lease(there.process)
-    ran, run = list[str](), here.store.run
+    device = await verified(process, uid)
+    gone = {"fp": device.fp, "claim": device.claim, "named": True, "process": "gone", "connection": "c1"}
+    assert (await process.store.run("admit", uid, gone)).outcome == "in"
+    ran, run = list[str](), process.store.run
 
     def note(script: str, *arguments: Any) -> Any:
         ran.append(script)
         return run(script, *arguments)
 
-    monkeypatch.setattr(here.store, "run", note)
-    books = await asyncio.gather(*(here.books.hold(uid, Listener()) for _ in range(5)))
+    monkeypatch.setattr(process.store, "run", note)
+    books = await asyncio.gather(*(process.books.hold(uid, Listener()) for _ in range(5)))
     assert sorted(ran) == ["forget", "load"]
     assert [book and book.online for book in books] == [{}] * 5
+
+
+async def test_whoever_loads_a_book_takes_the_dead_from_those_who_are_told(process: Context, uid: str) -> None:
+    await process.store.load(uid, "gone")
+    await held(process, uid, Listener())
+    report = await process.store.load(uid)
+    assert report
+    assert report.interested == {process.process}
 
 
 async def test_the_newest_connection_is_the_one_that_is_online(open_process: OpenProcess) -> None:
