@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test chaos check screens bench bench-scaling simulation mutants lock clean
+.PHONY: run test chaos fuzz check screens bench bench-scaling mutants lock clean
 
 run: $(VENV)/run
 	@exec $(BIN)/python -m app
@@ -23,16 +23,21 @@ endif
 chaos: $(VENV)/dev
 	CHAOS=1 $(BIN)/python -m pytest -q -s tests/chaos
 
+# Devices and owners do whatever comes to their mind for about ten minutes, other things each time.
+fuzz: $(VENV)/dev
+	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest -q --timeout 0 tests/test_authorization.py tests/test_several_books.py
+
 # Pictures of every page, in build/screens.
 screens: $(VENV)/dev
 	$(BIN)/python -m pytest -q tests/screens.py
 
-# What a page, the check of an offer and a device that nobody wants cost, and whether the time of an answer tells which addresses are known.
+# What a page, the check of an offer, an unwanted device and a stop cost, and whether the time of an answer tells which addresses are known.
 bench: $(VENV)/dev
 	$(BIN)/python -m bench.pages
 	$(BIN)/python -m bench.descriptions
 	$(BIN)/python -m bench.dials
 	$(BIN)/python -m bench.enumeration
+	$(BIN)/python -m bench.stop
 
 # What a second process gives and takes, and how cost grows with the peers; takes some minutes and wants an idle machine.
 bench-scaling: $(VENV)/dev

@@ -1,51 +1,33 @@
 """`python -m app`: serve, with the settings from the environment."""
 
 import contextlib
-import dataclasses
-import io
-import logging
-import sys
 
-from app.embedded import EmbeddedError, EmbeddedStore, keep_secret
-from app.errors import Unreachable
-from app.faults import OneLine
-from app.server import listen, serve
-from app.settings import Settings, SettingsError, read_settings
+from app.embedded import EmbeddedStore
+from app.listeners import listen
+from app.settings import Settings
+from app.startup import complete, run, start
 
 
 def main() -> int:
-    """Serve until told to stop; returns the exit code, 2 where the settings don't fit."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(line_buffering=True)  # mails and logs are seen at once through a pipe, too
-    try:
-        settings = read_settings()
-    except SettingsError as error:
-        return _refuse(str(error))
-    log = logging.StreamHandler(sys.stdout)
-    log.setFormatter(OneLine())
-    logging.basicConfig(level=settings.log_level.upper(), handlers=[log])
-    logging.getLogger("sanic").setLevel(logging.WARNING)
-    try:
-        listener = listen(settings)
-    except (OSError, UnicodeError) as error:  # UnicodeError: a host that can't be a name
-        reason = str(getattr(error, "strerror", None) or error).partition(" (")[0]
-        return _refuse(f"Cannot listen on {settings.host}:{settings.port}: {reason}.")
-    settings = settings.listening_on(listener.getsockname()[1])
+    """Serve until told to stop; returns the exit code."""
+    return start(_serve)
+
+
+def _serve(settings: Settings) -> int:
     with contextlib.ExitStack() as stack:
-        stack.callback(listener.close)
+        listeners = [stack.enter_context(listener) for listener in listen(settings)]
         store_url = settings.store_url
-        try:
-            if settings.embedded:
-                store_url = stack.enter_context(EmbeddedStore(settings.data_dir)).url
-                settings = dataclasses.replace(
-                    settings, secret_key=settings.secret_key or (keep_secret(settings.data_dir),)
-                )
-            serve(settings, store_url, listener, lambda: _welcome(settings))
-        except (EmbeddedError, OSError) as error:
-            return _refuse(str(error))
-        except Unreachable:
-            return _refuse("The store does not answer: check REDIS_URL.", code=1)
-    return 0
+        if settings.embedded:
+            store_url = stack.enter_context(EmbeddedStore(settings.data_dir)).url
+        settings = complete(settings, listeners[0].getsockname()[1])
+        # A parent of workers does not load what serves, which takes as much memory again.
+        if settings.workers > 1:
+            from app.supervisor import supervise
+
+            return supervise(listeners, store_url if settings.embedded else None, lambda: _welcome(settings))
+        from app.server import serve
+
+        return serve(settings, store_url, listeners[0], lambda: _welcome(settings))
 
 
 def _welcome(settings: Settings) -> None:
@@ -59,10 +41,5 @@ def _welcome(settings: Settings) -> None:
     print(f"  .venv/bin/python -m websockets '{socket_url}?fp={'A1' * 32}&name=laptop&email=you@example.org'")
 
 
-def _refuse(sentence: str, code: int = 2) -> int:
-    print(sentence, file=sys.stderr)
-    return code
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

@@ -10,6 +10,8 @@ from app.faults import fault
 
 log = logging.getLogger("peerbook")
 
+_HEED_SECONDS = 0.2  # a client of the store that is connecting may swallow a cancellation
+
 
 class Background:
     """The running tasks of one process."""
@@ -27,17 +29,19 @@ class Background:
         self._tasks.add(task)
         task.add_done_callback(self._ended)
 
-    async def close(self, seconds: float) -> None:
-        """Wait until all are done, and all that they begin, for so long at most; then give up those that are not."""
+    async def done(self, deadline: float) -> None:
+        """Wait until all are done, and all that they begin, but not beyond that time of the loop's clock."""
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + seconds
         while self._tasks and (left := deadline - loop.time()) > 0:
             await asyncio.wait(self._tasks, timeout=left)
+
+    async def close(self) -> None:
+        """Give up what is not done, and what does not even heed that."""
         self._closed = True
-        late = tuple(self._tasks)
-        for task in late:
-            task.cancel()
-        await asyncio.gather(*late, return_exceptions=True)
+        if late := tuple(self._tasks):
+            for task in late:
+                task.cancel()
+            await asyncio.wait(late, timeout=_HEED_SECONDS)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

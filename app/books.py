@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from app import invites
@@ -51,6 +51,20 @@ class _Shelf:
     def behind(self) -> bool:
         """Whether the store is known to have more than the Book."""
         return self.book is None or bool(self.ahead) or self.pending is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Departure:
+    """What the store hears when a connection ends: the book that it `left`, or the one where it had `asked`.
+
+    `last_unnamed`: it waited for any book to have its fingerprint, and was the last one of this process that did.
+    """
+
+    device: Device
+    connection: str
+    left: str | None = None
+    asked: str | None = None
+    last_unnamed: bool = False
 
 
 class Books:
@@ -157,6 +171,10 @@ class Books:
                 if place.process == self._bus.process:
                     yield shelf.uid, fp, place.connection
 
+    async def close(self) -> None:
+        """This process holds no Book any more; the other processes need not tell it of changes."""
+        await self.store.lose_interest(self._shelves, self._bus.process)
+
     async def read(self, uid: str) -> Book | None:
         """The Book as it stands in the store, without holding it."""
         report = await self.store.load(uid)
@@ -192,10 +210,6 @@ class Books:
         if answer.outcome in ("verified", "invited") and answer.report:
             await self._found(uid, device.fp)
         return answer.outcome
-
-    async def unwait(self, uid: str, device: Device, waiter: str) -> None:
-        """That connection does not wait for its owner's answer any more."""
-        await self.store.run("unwait", uid, {"fp": device.fp, "claim": device.claim, "waiter": waiter})
 
     async def certify(self, uid: str, device: Device) -> None:
         """A device that waits has shown its certificate, so that its request is one of that claim."""
@@ -336,9 +350,26 @@ class Books:
         return self._spread(answer), answer.report.version if answer.report else 0
 
     async def leave(self, uid: str, fp: Fingerprint, connection: str) -> None:
-        """A connection of this process ended."""
-        given = {"fp": fp, "process": self._bus.process, "connection": connection}
-        self._spread(await self.store.run("leave", uid, given))
+        """A connection of this process is not in that book any more."""
+        self._spread(await self.store.run("leave", uid, self._leaving(fp, connection)))
+
+    async def depart(self, departures: Sequence[Departure]) -> None:
+        """Connections of this process ended."""
+        calls: list[tuple[str, str, dict[str, str]]] = []
+        for each in departures:
+            if each.left:
+                calls.append(("leave", each.left, self._leaving(each.device.fp, each.connection)))
+            if each.asked:
+                asked = {"fp": each.device.fp, "claim": each.device.claim, "waiter": each.connection}
+                calls.append(("unwait", each.asked, asked))
+        await self.store.stop_waiting_for(
+            [each.device.fp for each in departures if each.last_unnamed], self._bus.process
+        )
+        for answer in await self.store.run_all(calls):
+            self._spread(answer)
+
+    def _leaving(self, fp: Fingerprint, connection: str) -> dict[str, str]:
+        return {"fp": fp, "process": self._bus.process, "connection": connection}
 
     async def forget(self, uid: str, process: str) -> None:
         """A process is no more: whoever was online there is offline."""
@@ -485,7 +516,7 @@ class Books:
             if shelf.listeners:
                 return
             shelf.book = None
-            await self.store.lose_interest(shelf.uid, self._bus.process)
+            await self.store.lose_interest([shelf.uid], self._bus.process)
         if not shelf.listeners:
             self._shelves.pop(shelf.uid, None)
 

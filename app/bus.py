@@ -91,6 +91,8 @@ class Bus:
         self._contact = contact
         self._outbox: list[tuple[float, str, Event, Sent | None]] = []
         self._mail = asyncio.Event()
+        self._empty = asyncio.Event()
+        self._empty.set()
         self._hear: dict[type[Any], Callable[[Any], None]] = {Probe: self._heard_itself}
         self._renew: Renew | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -113,6 +115,10 @@ class Bus:
         """Begin to write and to listen; returns once this process can be reached."""
         self._tasks = [asyncio.create_task(each()) for each in (self._write, self._listen, self._watch)]
         await self._listening.wait()
+
+    async def flush(self) -> None:
+        """Wait until all events have left."""
+        await self._empty.wait()
 
     async def close(self) -> None:
         """Stop. What waits in the outbox is given up."""
@@ -156,6 +162,7 @@ class Bus:
     def _post(self, process: str, event: Event, sent: Sent | None) -> None:
         self._outbox.append((self._contact.clock(), process, event, sent))
         self._mail.set()
+        self._empty.clear()
 
     # Writing
 
@@ -171,6 +178,8 @@ class Bus:
             batch = batch[len(late) :]
             for (*_, sent), receivers in zip(batch, await self._send(batch), strict=True):
                 _say(sent, receivers)
+            if not self._outbox:
+                self._empty.set()
 
     async def _send(self, batch: list[tuple[float, str, Event, Sent | None]]) -> list[int | None]:
         try:

@@ -1,7 +1,6 @@
 """Connections: the sockets of this process as the rules see them, a device with a way to tell it something."""
 
 import asyncio
-import contextlib
 import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -106,7 +105,6 @@ class Connections:
     def __init__(self) -> None:
         self._by_id: dict[str, Connection] = {}
         self._unnamed: dict[Fingerprint, set[Connection]] = {}
-        self._none_left = asyncio.Event()
 
     def __len__(self) -> int:
         return len(self._by_id)
@@ -121,15 +119,6 @@ class Connections:
     def discard(self, connection: Connection) -> None:
         """A connection is gone."""
         self._by_id.pop(connection.id, None)
-        if not self._by_id:
-            self._none_left.set()
-
-    async def emptied(self, seconds: float) -> None:
-        """Wait until all are gone, for so long at most."""
-        self._none_left.clear()
-        if self._by_id:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._none_left.wait(), seconds)
 
     def get(self, connection_id: str) -> Connection | None:
         """The connection of that id, if it is here."""

@@ -1,5 +1,7 @@
 """The long-lived objects of one process, built in the order in which they need each other. Sanic keeps it as app.ctx."""
 
+import asyncio
+import contextlib
 import secrets
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -16,10 +18,11 @@ from app.assets import Assets
 from app.background import Background
 from app.books import Books
 from app.bus import Bus
-from app.closecodes import CloseCode
 from app.codes import Codes
 from app.connections import Connections
 from app.contact import Contact
+from app.errors import Unreachable
+from app.farewells import send_away
 from app.limits import Limits
 from app.mailer import Mailer
 from app.notices import Notices
@@ -39,8 +42,10 @@ from app.wsprotocol import Pinger
 _STORE_CONNECTIONS = 5  # with the bus's two, 7 a process: small hosted stores allow 20, and a deploy overlaps two
 _STORE_SECONDS = 3.0
 _BUS_SECONDS = 2.0
-_CLOSE_SECONDS = 1.5
-_MAIL_SECONDS = 5.0
+# A stop takes five seconds at the most: three to drain, a moment for requests that are being answered (server.py), one
+# to take leave of the store, and what is left for a store of our own (embedded.py) and the end of the program.
+_DRAIN_SECONDS = 3.0
+_CLOSE_SECONDS = 0.6
 
 
 class Context:
@@ -50,6 +55,7 @@ class Context:
         self.settings = settings
         self.process = secrets.token_hex(6)
         self.draining = False
+        self._deadline: float | None = None
         commands = _connect(settings, store_url, _STORE_CONNECTIONS)
         writer = _connect(settings, store_url, 1, seconds=_BUS_SECONDS)
         subscriber = _connect(settings, store_url, 1, seconds=_BUS_SECONDS)
@@ -135,20 +141,32 @@ class Context:
         self.pinger.start()
 
     async def drain(self) -> None:
-        """Begin to end: sockets are told to come back later, pages are let go, presence is cleared, mails go out."""
+        """Begin to end: pages are let go, sockets are sent away, and meanwhile mails go out."""
         self.draining = True
+        self._deadline = asyncio.get_running_loop().time() + _DRAIN_SECONDS
         self.pinger.stop()
+        self.mailer.stop()
         self.streams.end_all()
-        for connection in self.connections:
-            connection.end(CloseCode.GOING_AWAY, "the server restarts")
-        await self.connections.emptied(_CLOSE_SECONDS)
-        await self.background.close(_MAIL_SECONDS)
+        await send_away(self.connections, self.presence)
+        await self.background.done(self._deadline)
 
     async def close(self) -> None:
-        """End: nobody speaks to the store any more, and this process's lease is given back."""
-        if not self.draining:
+        """End: what is not done is given up, and the store hears that this process is no more."""
+        if self._deadline is None:
             await self.drain()
-        await self.presence.close()
+        assert self._deadline is not None
+        await self.background.done(self._deadline)  # what was begun by the last requests
+        await self.background.close()
+        leaving = asyncio.create_task(self._take_leave())
+        await asyncio.wait((leaving,), timeout=_CLOSE_SECONDS)
+        if not leaving.cancel():
+            leaving.result()
+
+    async def _take_leave(self) -> None:
+        with contextlib.suppress(Unreachable):
+            await self.bus.flush()
+            await self.books.close()
+            await self.presence.close()
         await self.bus.close()
         for client in self._clients:
             await client.aclose(close_connection_pool=True)

@@ -1,13 +1,10 @@
 """The built-in store: a Valkey of our own in DATA_DIR, so that a first start needs nothing else."""
 
-import ctypes
 import fcntl
 import os
 import secrets
 import shutil
-import signal
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -18,10 +15,12 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from app.lifeline import die_with_parent
+
 _START_SECONDS = 10.0
 _LOCK_SECONDS = 2.0
+_STOP_SECONDS = 0.7  # then it is stuck; what it answered before is in the hands of the system already
 _SHORTEST_SECRET = 32
-_PR_SET_PDEATHSIG = 1
 
 
 class EmbeddedError(Exception):
@@ -61,7 +60,7 @@ class EmbeddedStore:
                 ],
                 pass_fds=[lock.fileno()],
                 process_group=0,  # Ctrl-C is for us; we stop it when our work is done
-                preexec_fn=_die_with_parent,
+                preexec_fn=die_with_parent,
                 stdin=subprocess.DEVNULL,
                 umask=0o077,  # the folder may be one that others can look into
             )
@@ -78,7 +77,7 @@ class EmbeddedStore:
         if self._server:
             self._server.terminate()
             try:
-                self._server.wait(timeout=10)
+                self._server.wait(timeout=_STOP_SECONDS)
             except subprocess.TimeoutExpired:
                 self._server.kill()
                 self._server.wait()
@@ -153,9 +152,3 @@ def _find_server() -> str:
     if path is None:
         raise EmbeddedError("There is no built-in store for this machine: install redis-server, or set REDIS_URL.")
     return path
-
-
-def _die_with_parent() -> None:
-    """Linux: the store ends when the thread that started it does, however that ends (prctl(2))."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

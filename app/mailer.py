@@ -1,6 +1,7 @@
 """Mails: composed from templates and sent beside everything else, so that no reply ever waits for a mail server."""
 
 import asyncio
+import contextlib
 import email.policy
 import logging
 import ssl
@@ -55,6 +56,7 @@ class Mailer:
         self._pause = pause
         self._turns = asyncio.Semaphore(_AT_ONCE)
         self._waiting = 0
+        self._stopping = asyncio.Event()
         self._templates = jinja2.Environment(
             loader=jinja2.PackageLoader("app", "templates/mail"),
             autoescape=jinja2.select_autoescape(["html"]),
@@ -71,6 +73,10 @@ class Mailer:
             return
         self._waiting += 1
         self._background.start(self._deliver(self._compose(stamp, template, {**members, "stop": stamp.stop}), stamp.to))
+
+    def stop(self) -> None:
+        """The server stops: what failed is not tried again, what did not leave yet may go on until it is cancelled."""
+        self._stopping.set()
 
     def _compose(self, stamp: Stamp, template: str, members: Mapping[str, Any]) -> EmailMessage:
         text = self._templates.get_template(f"{template}.txt").render(members)
@@ -93,6 +99,9 @@ class Mailer:
         try:
             async with self._turns:
                 await self._try(message, to)
+        except asyncio.CancelledError:
+            log.error("event=mail_given_up reason=stopped")
+            raise
         finally:
             self._waiting -= 1
 
@@ -102,8 +111,8 @@ class Mailer:
             self._show(f"\n--- mail to {to.typed}: {message['Subject']}\n\n{body.get_content() if body else ''}\n---\n")
             return
         for attempt in range(_TRIES):
-            if attempt:
-                await asyncio.sleep(self._pause * 2 ** (attempt - 1))
+            if attempt and await self._stops_within(self._pause * 2 ** (attempt - 1)):
+                break
             try:
                 await self._hand_over(self._server, message, to)
             except (aiosmtplib.SMTPResponseException, aiosmtplib.SMTPRecipientsRefused) as error:
@@ -117,6 +126,12 @@ class Mailer:
                 log.info("event=mail_sent try=%d", attempt + 1)
                 return
         log.error("event=mail_given_up")
+
+    async def _stops_within(self, seconds: float) -> bool:
+        """Wait so long; True, and at once, where the server stops."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), seconds)
+        return self._stopping.is_set()
 
     async def _hand_over(self, server: MailServer, message: EmailMessage, to: Address) -> None:
         await aiosmtplib.send(

@@ -1,10 +1,9 @@
 """Presence: a connection arrives, waits or is let in, hears of the others, and leaves; and this process's lease."""
 
 import asyncio
-import contextlib
 import logging
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
 
@@ -12,7 +11,7 @@ from app.addresses import Address
 from app.asking import Asking
 from app.background import Background
 from app.book import Book, Change, Door, Update
-from app.books import Books
+from app.books import Books, Departure
 from app.bus import Bus, Found
 from app.claims import CERTIFICATE, is_secret, proof_by
 from app.closecodes import CloseCode
@@ -81,11 +80,10 @@ class Presence:
         self._lease = asyncio.create_task(self._keep_lease())
 
     async def close(self) -> None:
-        """Give the lease back."""
+        """Give the lease back; raises Unreachable."""
         if self._lease:
             self._lease.cancel()
-        with contextlib.suppress(Unreachable):
-            await self._books.store.end_lease(self._process)
+        await self._books.store.end_lease(self._process)
 
     async def arrive(self, connection: Connection) -> None:
         """Find the connection's book and let it in, or have it wait for its owner."""
@@ -107,21 +105,42 @@ class Presence:
 
     async def leave(self, connection: Connection) -> None:
         """The socket is gone."""
-        was, connection.stage = connection.stage, Stage.ENDED
+        if not connection.ended:
+            await self._depart([self._part(connection)])
+
+    def send_away(self, connections: Sequence[Connection]) -> None:
+        """The server stops: end them, and tell the store of all in one go, without waiting for their answers."""
+        for connection in connections:
+            connection.end(CloseCode.GOING_AWAY, "the server restarts")
+        self._background.start(self._depart([self._part(connection) for connection in connections]))
+
+    def _part(self, connection: Connection) -> Departure:
+        """It is here no more; returns what the store has to hear of that."""
+        book, was, connection.stage = connection.book, connection.stage, Stage.ENDED
         self._connections.discard(connection)
         self._stop_timer(connection)
-        book = connection.book
         self._let_go(connection)
         log.info("event=left peer=%s", connection.fp[:8])
-        if book and was is Stage.IN:
-            await self._say_left(book.uid, connection.fp, connection.id)
-        if self._connections.stop_unnamed(connection):
-            await self._books.store.stop_waiting_for(connection.fp, self._process)
-        elif book and any(request.fp == connection.fp for request in book.requests.values()):
-            await self._books.unwait(book.uid, connection.device, connection.id)
+        return Departure(
+            connection.device,
+            connection.id,
+            left=book.uid if book and was is Stage.IN else None,
+            asked=book.uid if book and was is not Stage.IN and self._asks(connection, book) else None,
+            last_unnamed=self._connections.stop_unnamed(connection),
+        )
+
+    @staticmethod
+    def _asks(connection: Connection, book: Book) -> bool:
+        return any(request.fp == connection.fp for request in book.requests.values())
+
+    async def _depart(self, departures: Sequence[Departure]) -> None:
+        """Tell the store who left; where that fails it is told again later, so that nobody is online for ever."""
+        left = {(each.left, each.device.fp, each.connection) for each in departures if each.left}
+        self._unsaid |= left
+        await self._books.depart(departures)
+        self._unsaid -= left
 
     async def _say_left(self, uid: str, fp: Fingerprint, connection: str) -> None:
-        """Tell the store that it left; where that fails it is told again later, so that nobody is online for ever."""
         self._unsaid.add((uid, fp, connection))
         await self._books.leave(uid, fp, connection)
         self._unsaid.discard((uid, fp, connection))
@@ -209,7 +228,7 @@ class Presence:
         assert connection.looking is not None
         async with connection.looking:
             if await self._enter_any(connection, await uids) and self._connections.stop_unnamed(connection):
-                await self._books.store.stop_waiting_for(connection.fp, self._process)
+                await self._books.store.stop_waiting_for([connection.fp], self._process)
 
     async def _enter_any(self, connection: Connection, uids: set[str]) -> bool:
         """Enter one of the books, or be asked for proof there.

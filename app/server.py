@@ -4,12 +4,12 @@ A request goes to a doorway in handlers/, which asks the rules that hang on the 
 """
 
 import asyncio
+import contextlib
 import logging
 import secrets
-import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import sanic
@@ -29,14 +29,16 @@ from app.handlers.ops import ops
 from app.handlers.stop import stop
 from app.handlers.verify import verify
 from app.handlers.websocket import websocket
+from app.lifeline import Lifeline
+from app.listeners import BACKLOG
+from app.orders import Orders
 from app.settings import Settings
 from app.wsprotocol import SocketProtocol
 
 log = logging.getLogger("peerbook")
 
-_BACKLOG = 1024
 _REQUEST_SECONDS = 15
-_CUT_SECONDS = 0.5
+_CUT_SECONDS = 0.3
 
 
 def build(settings: Settings, context: Context) -> App:
@@ -58,6 +60,7 @@ class Running:
         self.app = app
         self.port: int = listener.getsockname()[1]
         self._server = server
+        self._listener = listener
 
     @classmethod
     async def open(
@@ -67,63 +70,105 @@ class Running:
         context = Context(settings, store_url, show_mail)
         try:
             await context.open()
+            app = build(settings, context)
+            server = await app.create_server(
+                sock=listener, protocol=SocketProtocol, backlog=BACKLOG, return_asyncio_server=True
+            )
+            assert server is not None
+            await server.startup()
+            await server.before_start()
+            await server.start_serving()
+            await server.after_start()
         except BaseException:
             await context.close()
             raise
-        app = build(settings, context)
-        server = await app.create_server(
-            sock=listener, protocol=SocketProtocol, backlog=_BACKLOG, return_asyncio_server=True
-        )
-        assert server is not None
-        await server.startup()
-        await server.before_start()
-        await server.start_serving()
-        await server.after_start()
         return cls(app, server, listener)
 
-    async def close(self) -> None:
-        """Stop listening, close what is open, and give back the lease."""
+    async def retire(self, *, heir: bool = False) -> None:
+        """Take no more connections. On those that are open, the next answer is the last.
+
+        Those that wait at the listener are taken in first, unless it has an `heir`: a process that goes on with it.
+        """
         assert self._server.server is not None
+        waiting = [] if heir else list(self._waiting())
         self._server.server.close()
+        self.app.config.KEEP_ALIVE = False
+        self.app.ctx.draining = True
+        loop = asyncio.get_running_loop()
+        for each in waiting:
+            await loop.connect_accepted_socket(self._new_protocol, each)
+
+    async def close(self) -> None:
+        """Send the sockets away, finish what was begun, and give back the lease; in four seconds at the most."""
+        if not self.app.ctx.draining:
+            await self.retire()
         await self.app.ctx.drain()
-        for connection in tuple(self._server.connections):
-            connection.close_if_idle()
-        deadline = time.monotonic() + _CUT_SECONDS
-        # Sanic has no event for its last connection.
-        while self._server.connections and time.monotonic() < deadline:  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
-        for connection in tuple(self._server.connections):
-            connection.abort()
+        await self._close_connections()
         await self.app.ctx.close()
         sanic.Sanic.unregister_app(self.app)
 
+    def _waiting(self) -> Iterator[socket.socket]:
+        with contextlib.suppress(OSError):  # there is none left, or no room for it
+            while True:
+                yield self._listener.accept()[0]
 
-def listen(settings: Settings) -> socket.socket:
-    """The socket to listen on; raises OSError where the address is taken."""
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    listener = socket.create_server((settings.host, settings.port), family=family, backlog=_BACKLOG)
-    listener.setblocking(False)
-    return listener
+    def _new_protocol(self) -> SocketProtocol:
+        """As Sanic makes it."""
+        return SocketProtocol(
+            loop=asyncio.get_running_loop(),
+            app=self.app,
+            connections=self._server.connections,
+            websocket_max_size=self.app.config.WEBSOCKET_MAX_SIZE,
+        )
+
+    async def _close_connections(self) -> None:
+        """Close what is open, and cut what is still busy after a moment."""
+        deadline = time.monotonic() + _CUT_SECONDS
+        while self._server.connections and time.monotonic() < deadline:
+            for connection in tuple(self._server.connections):
+                connection.close_if_idle()
+            await asyncio.sleep(0.02)  # Sanic has no event for its last connection
+        for connection in tuple(self._server.connections):
+            connection.abort()
 
 
-def serve(settings: Settings, store_url: str, listener: socket.socket, ready: Callable[[], None]) -> None:
-    """Serve until SIGTERM or SIGINT."""
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(settings, store_url, listener, ready))
+def serve(
+    settings: Settings,
+    store_url: str,
+    listener: socket.socket,
+    ready: Callable[[], None],
+    parent: Lifeline | None = None,
+) -> int:
+    """Serve until told to stop, and call `ready` when it begins; raises Unreachable without a store.
+
+    Returns the exit code, 1 where a second order cut it short. `parent`: this is a worker.
+    """
+    # The loop stays open: closing it would wait for the names that are being looked up for mails.
+    return int(uvloop.new_event_loop().run_until_complete(_serve(settings, store_url, listener, ready, parent)))
 
 
-async def _serve(settings: Settings, store_url: str, listener: socket.socket, ready: Callable[[], None]) -> None:
-    stop, loop = asyncio.Event(), asyncio.get_running_loop()
-    loop.set_exception_handler(_log_fault)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    running = await Running.open(settings, store_url, listener)
+async def _serve(
+    settings: Settings, store_url: str, listener: socket.socket, ready: Callable[[], None], parent: Lifeline | None
+) -> int:
+    asyncio.get_running_loop().set_exception_handler(_log_fault)
+    orders = Orders(parent)
+    opened = await orders.unless_told(Running.open(settings, store_url, listener))
+    if opened is None:
+        return 0
+    running = opened.result()
     ready()
     log.info("event=started port=%d", running.port)
-    await stop.wait()
+    await orders.next()
+    await running.retire(heir=parent is not None)
+    if parent:
+        parent.say_retired()
     log.info("event=stopping")
-    await running.close()
+    closed = await orders.unless_told(running.close())
+    if closed is None:
+        return 1
+    closed.result()
     log.info("event=stopped")
+    return 0
 
 
 def _log_fault(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -138,6 +138,9 @@ class Settings:
 
     host: str = _setting(str, "127.0.0.1", "127.0.0.1; 0.0.0.0 where the platform sets PORT", "where to listen")
     port: int = _setting(_whole(0, 65535), 8000, "8000", "where to listen; 0 takes a free port")
+    workers: int = _setting(
+        _whole(1, 64), 1, "1", "processes that share the port, for several cores; each takes 7 connections to the store"
+    )
     base_url: str = _setting(
         _origin,
         "",

@@ -128,6 +128,22 @@ class Store:
             found += [int(each) if each else None for each in await self._again(partial(self.redis.mget, keys))]
         return found
 
+    async def run_all(self, calls: Sequence[tuple[str, str, Mapping[str, Any]]]) -> list[Answer]:
+        """Scripts (script, uid, given) in one round trip; each is atomic, all of them together are not."""
+        if not calls:
+            return []
+        for again in (True, False):
+            pipeline = self.redis.pipeline(transaction=False)
+            for script, uid, given in calls:
+                pipeline.evalsha(self._shas[script], 1, f"user:{{{uid}}}", uid, msgspec.json.encode(given).decode())
+            raws = await self._answer(pipeline.execute(raise_on_error=False))
+            if not (again and any(isinstance(raw, NoScriptError) for raw in raws)):
+                break
+            await self.open()
+        if any(isinstance(raw, Exception) for raw in raws):
+            raise Unreachable
+        return [_read_answer(uid, raw) for (_, uid, _), raw in zip(calls, raws, strict=True)]
+
     # Users
 
     async def uid_of(self, address: Address) -> str | None:
@@ -212,9 +228,9 @@ class Store:
         _, _, uids = await self._answer(pipeline.execute())
         return set(uids)
 
-    async def stop_waiting_for(self, fp: Fingerprint, process: str) -> None:
-        """Nobody of this process waits for the fingerprint any more."""
-        await self._answer(self.redis.srem(f"wait:{fp}", process))
+    async def stop_waiting_for(self, fps: Iterable[Fingerprint], process: str) -> None:
+        """Nobody of this process waits for these fingerprints any more."""
+        await self._remove_each((f"wait:{fp}" for fp in fps), process)
 
     # Links and sessions, by the hash of their secret
 
@@ -312,9 +328,9 @@ class Store:
         leases = await self._again(lambda: self.redis.mget([f"process:{name}" for name in names]))
         return {name for name, lease in zip(names, leases, strict=True) if lease}
 
-    async def lose_interest(self, uid: str, process: str) -> None:
-        """The process holds that book no more."""
-        await self._again(lambda: self.redis.srem(f"interest:{{{uid}}}", process))
+    async def lose_interest(self, uids: Iterable[str], process: str) -> None:
+        """The process holds these books no more."""
+        await self._remove_each((f"interest:{{{uid}}}" for uid in uids), process)
 
     # Stops, by the digest of an address: whoever owns it may never come back, so they are no part of a user
 
@@ -364,6 +380,14 @@ class Store:
             if not isinstance(error.__cause__, BrokenError | RuntimeError):
                 raise
             return await self._answer(command())
+
+    async def _remove_each(self, keys: Iterable[str], member: str) -> None:
+        """Take the member out of each of these sets, in one round trip."""
+        pipeline = self.redis.pipeline(transaction=False)
+        for key in keys:
+            pipeline.srem(key, member)
+        if pipeline.command_stack:
+            await self._answer(pipeline.execute())
 
     async def _answer(self, command: Any) -> Any:
         """The answer to a command, whose type redis-py leaves open between its sync and its async client.

@@ -76,6 +76,17 @@ class SocketProtocol(WebSocketProtocol):
         self.recv_buffer.clear()
         return Upgraded(socket)
 
+    def close_if_idle(self) -> bool:
+        """Part of the server's stop. A connection that was just taken in has not said yet what it wants."""
+        if self.state["requests_count"] == 0:
+            return False
+        return bool(super().close_if_idle())  # type: ignore[no-untyped-call]
+
+    def abort(self) -> None:
+        """Part of the server's stop: end at once. Sanic's own forgets the transport while its task still needs it."""
+        if self.transport:
+            self.transport.abort()
+
     def close(self, timeout: float | None = None) -> None:
         """Sanic closes when its handler is done; a connection that was handed over is not Sanic's any more."""
         if not self._handed_over:

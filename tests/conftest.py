@@ -1,5 +1,6 @@
 """Fixtures: a real store, a real mail server, and the server itself on a real socket, all in the test's own loop."""
 
+import asyncio
 import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
@@ -13,11 +14,12 @@ from redis.asyncio import Redis
 
 from app.context import Context
 from app.embedded import EmbeddedStore
-from app.server import Running, listen
+from app.listeners import listen
+from app.server import Running
 from app.settings import Settings
 from tests.parts import new_context
 from tests.privacy import LOGGERS, Eavesdropper
-from tests.support import Mailbox, Scene, open_mailbox
+from tests.support import Mailbox, Scene, SilentMailServer, open_mailbox
 
 Start = Callable[..., Awaitable[Scene]]
 OpenProcess = Callable[..., Awaitable[Context]]
@@ -25,6 +27,9 @@ OpenProcess = Callable[..., Awaitable[Context]]
 # How long it takes to make an example says nothing on a busy machine.
 settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("mutants", max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+settings.register_profile(
+    "long", max_examples=1500, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
+)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 SECRET = "a secret that only the tests know, 32+"
@@ -76,6 +81,16 @@ async def mailbox() -> AsyncIterator[Mailbox]:
 
 
 @pytest.fixture
+async def silent() -> AsyncIterator[SilentMailServer]:
+    """A mail server that takes calls and says nothing."""
+    silent = SilentMailServer()
+    async with await asyncio.start_server(silent.answer, "127.0.0.1", 0) as listener:
+        silent.url = f"smtp://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
+        yield silent
+        silent.release()
+
+
+@pytest.fixture
 async def start(store_url: str, redis: Redis, mailbox: Mailbox) -> AsyncIterator[Start]:
     """Starts a server with these settings; several of them share the store like processes do."""
     async with AsyncExitStack() as stack:
@@ -97,7 +112,7 @@ async def start(store_url: str, redis: Redis, mailbox: Mailbox) -> AsyncIterator
                 "mail_from": "book@example.org",
             }
             draft = Settings(**fixed | {"smtp_url": parse_mail_server(mailbox.url)} | given)
-            listener = listen(draft)
+            (listener,) = listen(draft)
             origin = given.get("base_url") or f"http://127.0.0.1:{listener.getsockname()[1]}"
             settings = Settings(**fixed | {"smtp_url": parse_mail_server(mailbox.url), "base_url": origin} | given)
             running = await Running.open(settings, store_url, listener)

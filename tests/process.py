@@ -128,9 +128,12 @@ class Program:
 
 @asynccontextmanager
 async def program(
-    *command: str, environment: Mapping[str, str] | None = None, folder: Path = ROOT
+    *command: str, environment: Mapping[str, str] | None = None, folder: Path = ROOT, descriptors: Sequence[int] = ()
 ) -> AsyncIterator[Program]:
-    """A program that runs until the end of the block, at most. Its input is a pipe that stays open."""
+    """A program that runs until the end of the block, at most. Its input is a pipe that stays open.
+
+    It inherits the `descriptors`.
+    """
     process = await asyncio.create_subprocess_exec(
         *command,
         env=bare_environment() if environment is None else environment,
@@ -139,6 +142,7 @@ async def program(
         stdout=PIPE,
         stderr=STDOUT,
         start_new_session=True,
+        pass_fds=descriptors,
     )
     started = Program(process)
     try:

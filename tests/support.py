@@ -97,6 +97,24 @@ class Mailbox:
             return box.pop(index)[1]
 
 
+class SilentMailServer:
+    """A mail server that takes calls and says nothing, until it is released and turns everybody away."""
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.called = asyncio.Event()
+        self._released = asyncio.Event()
+
+    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.called.set()
+        await self._released.wait()
+        writer.write(b"554 closed\r\n")
+        writer.close()
+
+    def release(self) -> None:
+        self._released.set()
+
+
 def text_of(mail: EmailMessage) -> str:
     """The plain text of a mail."""
     part = mail.get_body(("plain",))

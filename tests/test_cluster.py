@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 from app import store as store_module
 from app.addresses import Address
 from app.book import Report
+from app.books import Departure
 from app.claims import claim_of_secret
 from app.context import Context
 from app.invites import invite_digest
@@ -41,6 +42,8 @@ PIPELINES = {
     "session_and_book": {"session", "user", "activity"},
     "end_session": {"session", "secrets"},
     "count": {"limit"},
+    "run_all": {"user"},
+    "_remove_each": set(),
 }
 
 # A transaction is done as a whole, so all of it is about one key.
@@ -86,14 +89,21 @@ async def process(cluster_url: str) -> AsyncIterator[Context]:
 def ran(process: Context, monkeypatch: pytest.MonkeyPatch) -> dict[str, set[str]]:
     """The scripts that ran, each with its outcomes."""
     seen: dict[str, set[str]] = {}
-    run = process.store.run
+    run, run_all = process.store.run, process.store.run_all
 
     async def note(script: str, uid: str, given: Any) -> Any:
         answer = await run(script, uid, given)
         seen.setdefault(script, set()).add(answer.outcome)
         return answer
 
+    async def note_all(calls: Any) -> Any:
+        answers = await run_all(calls)
+        for (script, *_), answer in zip(calls, answers, strict=True):
+            seen.setdefault(script, set()).add(answer.outcome)
+        return answers
+
     monkeypatch.setattr(process.store, "run", note)
+    monkeypatch.setattr(process.store, "run_all", note_all)
     return seen
 
 
@@ -133,7 +143,7 @@ async def _answer_requests(process: Context, uid: str) -> None:
     asking = [a_device(f"device {number}") for number in range(7)]
     for number, device in enumerate(asking):
         await books.ask(uid, None, device, waiter=f"w{number}" if number == 3 else None)
-    await books.unwait(uid, asking[3], "w3")
+    await books.depart([Departure(asking[3], "w3", asked=uid)])
     await books.reject(uid, asking[4].fp)
     assert await books.ask(uid, None, asking[4]) == "denied"
     await books.approve(uid, asking[5].fp)

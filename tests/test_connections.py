@@ -1,13 +1,10 @@
 """Connections: what is sent when, and which of them are here."""
 
-import asyncio
-
 from app.book import Book, Owner
 from app.closecodes import CloseCode
 from app.connections import Connection, Connections, Stage
 from app.peers import Fingerprint, Peer
 from tests.parts import a_device
-from tests.support import SECONDS
 
 
 class Wire:
@@ -104,19 +101,6 @@ def test_connections_may_leave_while_they_are_walked_through() -> None:
     for connection in connections:
         connections.discard(connection)
     assert len(connections) == 0
-
-
-async def test_it_tells_when_the_last_one_is_gone() -> None:
-    connections, first, second = Connections(), Wire().connection, Wire().connection
-    await connections.emptied(SECONDS)
-    connections.add(first)
-    connections.add(second)
-    waiting = asyncio.create_task(connections.emptied(SECONDS))
-    await connections.emptied(0.001)
-    assert not waiting.done()
-    connections.discard(first)
-    connections.discard(second)
-    await asyncio.wait_for(waiting, SECONDS)
 
 
 def test_those_that_wait_for_a_fingerprint_are_found_by_it() -> None:

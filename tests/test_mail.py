@@ -31,7 +31,17 @@ from app.peers import Fingerprint
 from app.stamps import Stamp
 from tests.conftest import Start
 from tests.process import free_port, scene_at, server
-from tests.support import SECONDS, Mailbox, Scene, code_in, eventually, link_in, new_fingerprint, text_of
+from tests.support import (
+    SECONDS,
+    Mailbox,
+    Scene,
+    SilentMailServer,
+    code_in,
+    eventually,
+    link_in,
+    new_fingerprint,
+    text_of,
+)
 
 OWNER = "owner@example.org"
 LINK = "https://book.example.org/link/abc.def"
@@ -511,34 +521,7 @@ async def test_a_server_that_hangs_up_is_tried_three_times(caplog: pytest.LogCap
     assert fates(caplog)[-1] == "event=mail_given_up"
 
 
-class Silent:
-    """A mail server that takes calls and says nothing, until it is released and turns everybody away."""
-
-    def __init__(self) -> None:
-        self.url = ""
-        self.called = asyncio.Event()
-        self._released = asyncio.Event()
-
-    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.called.set()
-        await self._released.wait()
-        writer.write(b"554 closed\r\n")
-        writer.close()
-
-    def release(self) -> None:
-        self._released.set()
-
-
-@pytest.fixture
-async def silent() -> AsyncIterator[Silent]:
-    silent = Silent()
-    async with await asyncio.start_server(silent.answer, "127.0.0.1", 0) as listener:
-        silent.url = f"smtp://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
-        yield silent
-        silent.release()
-
-
-async def test_nobody_waits_for_a_mail_server_that_says_nothing(start: Start, silent: Silent) -> None:
+async def test_nobody_waits_for_a_mail_server_that_says_nothing(start: Start, silent: SilentMailServer) -> None:
     scene = await start(smtp_url=parse_mail_server(silent.url))
     owner = scene.owner()
     laptop = new_fingerprint()
@@ -568,7 +551,9 @@ async def test_a_mail_server_in_trouble_changes_no_answer(start: Start, mailbox:
     await device.hears_nothing()
 
 
-async def test_when_too_many_mails_wait_one_more_is_dropped(silent: Silent, caplog: pytest.LogCaptureFixture) -> None:
+async def test_when_too_many_mails_wait_one_more_is_dropped(
+    silent: SilentMailServer, caplog: pytest.LogCaptureFixture
+) -> None:
     sender = Sender(silent.url)
     for _ in range(600):
         sender.mailer.post(Stamp(Address(OWNER), STOP), "login", LOGIN)
@@ -580,7 +565,7 @@ async def test_when_too_many_mails_wait_one_more_is_dropped(silent: Silent, capl
     assert "event=mail_dropped reason=too_many" not in fates(caplog), "there is room again"
 
 
-async def test_a_mail_server_in_trouble_keeps_no_server_from_stopping(silent: Silent, tmp_path: Path) -> None:
+async def test_a_mail_server_in_trouble_keeps_no_server_from_stopping(silent: SilentMailServer, tmp_path: Path) -> None:
     settings = {"PORT": str(free_port()), "SMTP_URL": silent.url, "DATA_DIR": str(tmp_path)}
     async with server(settings) as program, scene_at(program.url, Mailbox()) as scene:
         await scene.verify(new_fingerprint(), email=OWNER)

@@ -29,6 +29,7 @@ MISSING = [
 
 MALFORMED = {
     "PORT": "http",
+    "WORKERS": "many",
     "BASE_URL": "book.example.org",
     "REDIS_URL": "redis://store.test:port",
     "REDIS_TLS_URL": "https://store.test",

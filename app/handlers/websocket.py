@@ -62,6 +62,8 @@ async def connect(request: Request, upgraded: Upgraded) -> None:
         socket.send(encode_error(request.ctx.problem))
         socket.close(CloseCode.NOT_PROVED, "not a proof")
         return
+    if context.draining:
+        return socket.close(CloseCode.GOING_AWAY, "the server restarts")
     pace = Pace(context.settings.message_rate, context.settings.message_burst)
     connection = Connection(request.ctx.device, request.ctx.owner, socket.send, socket.close, pace)
     context.background.start(_converse(context, connection, socket))
