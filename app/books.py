@@ -105,14 +105,15 @@ class Books:
         if shelf.drop:
             shelf.drop.cancel()
             shelf.drop = None
+        book = None
         try:
             if shelf.behind:
                 await self._load(shelf, first=True)
-                await self._forget_the_dead_of(shelf)
+            book = shelf.book
         finally:
-            if shelf.book is None:
+            if book is None:
                 self.release(uid, listener)
-        return shelf.book
+        return book
 
     def release(self, uid: str, listener: Listener) -> None:
         """`listener` needs the Book no more. It is kept a while, since devices come back."""
@@ -153,9 +154,9 @@ class Books:
             for process in dead & _processes_in(shelf.book):
                 await self.forget(shelf.uid, process)
 
-    async def _forget_the_dead_of(self, shelf: _Shelf) -> None:
-        """Whoever loads a book is told the truth at once."""
-        others = _processes_in(shelf.book) - {self._bus.process}
+    async def _forget_the_dead_of(self, shelf: _Shelf, interested: frozenset[str]) -> None:
+        """Whoever loads a book is told the truth at once, and tells nothing to processes that are no more."""
+        others = (_processes_in(shelf.book) | interested) - {self._bus.process}
         for process in others - await self.store.living(others):
             await self.forget(shelf.uid, process)
 
@@ -486,6 +487,7 @@ class Books:
                 return
             if shelf.book is None:
                 shelf.book = Book.of(report)
+                await self._forget_the_dead_of(shelf, report.interested)
             elif report.version != shelf.book.version or report.owner != shelf.book.owner:
                 self._apply(shelf, shelf.book, report)
         for late in pending:

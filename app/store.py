@@ -2,31 +2,35 @@
 
     user:{uid}               hash    email, created_on, generation, require_proof, admissions (a counter)
     book:{uid}               zset    fp by created_on
-    peer:{uid}:<fp>          hash    name, fold, kind, state, claim, created_on, verified_on, last_seen
+    peer:{uid}:<fp>          hash    name, fold (unless it is the name in lower case), kind, state, claim,
+                                     created_on, verified_on, last_seen
     requests:{uid}           zset    rid by time; request:{uid}:<rid> hash with EX
     denied:{uid}             hash    rid -> until
     online:{uid}             hash    fp -> "process connection number"
     interest:{uid}           set     processes that hold this book
     version:{uid}            counter +1 at every change of the book or of presence
-    books:<fp>               set     uids whose book has it verified: an index, never the truth
+    books:<half of fp>       zset    uids whose book has it verified: an index, never the truth
     wait:<fp>                set     processes with a socket that waits and names nobody, EX
     uid:<email>              string  uid
     link:<hash>              string  JSON, EX; session:<hash> hash, EX
     code:{<hash>}            hash    of the browser that asked for a login mail: tries, address, uid, link, code; EX
     process:<id>             string  the lease of a process, EX; and the name of its channel
     invites:{uid}            hash    digest -> until; invite:<digest> string uid, EX: an index
-    activity:{uid}           stream  what happened, the last 200
-    browsers:{uid}           set     browsers that logged in, by the hash of their cookie
+    activity:{uid}           list    what happened, the last 200, newest first: [time, what, name, detail] as JSON
+    browsers:{uid}           zset    the last 50 browsers that logged in, by the hash of their cookie
     secrets:{uid}            zset    the link:, session:, code: and invite: keys of this user, by their end
     stop:<hash>              string  mails to that address are stopped, EX
     limit:{uid}:<window>     counter, EX: the turns taken in a window; {server} counts for all users
 
-All keys of one user carry the hash tag {uid}, so that each change of a book is one atomic script, on one server
-and on a cluster alike. Times are the store's own (TIME, EX), so clocks of several processes need not agree.
+All keys of one user carry the hash tag {uid}, so that each change of a book is one atomic script, on one server and
+on a cluster alike. Small lists and sorted sets take a fraction of the memory of streams and small sets. Times are
+the store's own (TIME, EX), so clocks of several processes need not agree.
 """
 
+import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -47,6 +51,7 @@ from app.peers import Fingerprint, Peer, Request, fold_name
 
 _SCRIPTS = Path(__file__).parent / "scripts"
 _SECRETS_SECONDS = 366 * 86400
+_LONGEST_WAIT = 3.0  # seconds for a connection to the store
 _AT_ONCE = 1000  # keys of one command
 _STEM = 58  # characters of a 64-character name that leave place for " 2", " 3", …
 
@@ -81,6 +86,7 @@ class Store:
 
     def __init__(self, redis: Redis, contact: Contact) -> None:
         self.redis = redis
+        self._turns = asyncio.Semaphore(redis.connection_pool.max_connections)
         self._contact = contact
         self._scripts = {path.stem: path.read_text() for path in _SCRIPTS.glob("*.lua")}
         common = self._scripts.pop("common")
@@ -173,7 +179,7 @@ class Store:
         for key in [_uid_key(address), *opened]:
             pipeline.delete(key)
         for fp in answer.report.peers if answer.report else ():
-            pipeline.srem(f"books:{fp}", uid)
+            pipeline.zrem(_index_key(fp), uid)
         await self._answer(pipeline.execute())
         return answer
 
@@ -196,19 +202,19 @@ class Store:
 
     async def books_of(self, fp: Fingerprint) -> set[str]:
         """The uids whose books may have the fingerprint verified; the books themselves are the truth."""
-        return set(await self._again(lambda: self.redis.smembers(f"books:{fp}")))
+        return set(await self._again(lambda: self.redis.zrange(_index_key(fp), 0, -1)))
 
     async def index(self, fp: Fingerprint, uid: str) -> set[str]:
         """Enter the fingerprint as verified in that book; returns the processes where someone waits for that."""
         pipeline = self.redis.pipeline(transaction=False)
-        pipeline.sadd(f"books:{fp}", uid)
+        pipeline.zadd(_index_key(fp), {uid: 0})
         pipeline.smembers(f"wait:{fp}")
         _, waiting = await self._answer(pipeline.execute())
         return set(waiting)
 
     async def unindex(self, fp: Fingerprint, uid: str) -> None:
         """The fingerprint is not verified in that book any more."""
-        await self._again(lambda: self.redis.srem(f"books:{fp}", uid))
+        await self._again(lambda: self.redis.zrem(_index_key(fp), uid))
 
     async def wait_for(self, fp: Fingerprint, process: str, seconds: int) -> set[str]:
         """Wait for any book to have the fingerprint; returns those that may have it by now.
@@ -218,7 +224,7 @@ class Store:
         pipeline = self.redis.pipeline(transaction=False)
         pipeline.sadd(f"wait:{fp}", process)
         pipeline.expire(f"wait:{fp}", seconds)
-        pipeline.smembers(f"books:{fp}")
+        pipeline.zrange(_index_key(fp), 0, -1)
         _, _, uids = await self._answer(pipeline.execute())
         return set(uids)
 
@@ -276,7 +282,7 @@ class Store:
             pipeline = self.redis.pipeline(transaction=False)
             pipeline.hgetall(f"session:{digest}")
             pipeline.evalsha(self._shas["load"], 1, f"user:{{{uid}}}", uid, "{}")
-            pipeline.xrevrange(f"activity:{{{uid}}}")
+            pipeline.lrange(f"activity:{{{uid}}}", 0, -1)
             pipeline.time()
             if seconds is not None:
                 pipeline.expire(f"session:{digest}", seconds)
@@ -286,7 +292,7 @@ class Store:
             await self.open()
         if any(isinstance(each, Exception) for each in (session, raw, lines, clock)):
             raise Unreachable
-        happenings = [_read_happening(*line) for line in lines]
+        happenings = [Happening(*msgspec.json.decode(line)) for line in lines]
         return _read_session(session, clock[0]), _read_answer(uid, raw).report, happenings
 
     async def end_session(self, digest: str, uid: str) -> None:
@@ -393,7 +399,8 @@ class Store:
                 command.close()
             raise Unreachable
         try:
-            return await command
+            async with self._turn(command):
+                return await command
         except NoScriptError:
             raise
         except (SilentError, TimeoutError) as error:
@@ -401,6 +408,21 @@ class Store:
             raise Unreachable from error
         except (RedisError, OSError, RuntimeError) as error:  # RuntimeError: uvloop's, for a connection that was reset
             raise Unreachable from error
+
+    @asynccontextmanager
+    async def _turn(self, command: Any) -> AsyncIterator[None]:
+        """A connection, for who waits longest: the client's pool serves whoever comes, and lets some starve."""
+        try:
+            async with asyncio.timeout(_LONGEST_WAIT):
+                await self._turns.acquire()
+        except TimeoutError:
+            if hasattr(command, "close"):
+                command.close()
+            raise Unreachable from None
+        try:
+            yield
+        finally:
+            self._turns.release()
 
 
 def name_given(name: str, *, exact: bool) -> dict[str, Any]:
@@ -411,6 +433,10 @@ def name_given(name: str, *, exact: bool) -> dict[str, Any]:
 
 def _secrets_key(uid: str) -> str:
     return f"secrets:{{{uid}}}"
+
+
+def _index_key(fp: str) -> str:
+    return f"books:{fp[:32]}"  # 128 bits of a hash tell fingerprints apart, and whoever reads an index checks the book
 
 
 def _uid_key(address: Address) -> str:
@@ -459,10 +485,6 @@ def _read_peer(fp: str, row: dict[str, str]) -> Peer | None:
         last_seen=int(row["last_seen"]),
         proved=row.get("proved") == "1",
     )
-
-
-def _read_happening(number: str, line: dict[str, str]) -> Happening:
-    return Happening(int(number.partition("-")[0]) // 1000, line["what"], line["name"], line["detail"])
 
 
 def _read_place(text: str) -> Place | None:

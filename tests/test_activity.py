@@ -137,7 +137,7 @@ async def test_no_whole_ip_address_is_kept(start: Start, redis: Redis, client: s
     owner = await logged_in(scene, **{"X-Forwarded-For": client})
     assert (await last(scene, owner))[2].endswith(f", {place}")
     for key in await redis.keys("activity:*"):
-        assert client not in str(await redis.xrange(key))
+        assert client not in str(await redis.lrange(key, 0, -1))
 
 
 async def test_a_logout_and_a_logout_everywhere(scene: Scene) -> None:

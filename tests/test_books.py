@@ -898,6 +898,32 @@ async def test_nothing_is_left_of_a_deleted_account(open_process: OpenProcess, r
 # Online
 
 
+async def test_a_process_that_is_no_more_is_forgotten_once_however_many_come_at_once(
+    process: Context, uid: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = await verified(process, uid)
+    gone = {"fp": device.fp, "claim": device.claim, "named": True, "process": "gone", "connection": "c1"}
+    assert (await process.store.run("admit", uid, gone)).outcome == "in"
+    ran, run = list[str](), process.store.run
+
+    def note(script: str, *arguments: Any) -> Any:
+        ran.append(script)
+        return run(script, *arguments)
+
+    monkeypatch.setattr(process.store, "run", note)
+    books = await asyncio.gather(*(process.books.hold(uid, Listener()) for _ in range(5)))
+    assert sorted(ran) == ["forget", "load"]
+    assert [book and book.online for book in books] == [{}] * 5
+
+
+async def test_whoever_loads_a_book_takes_the_dead_from_those_who_are_told(process: Context, uid: str) -> None:
+    await process.store.load(uid, "gone")
+    await held(process, uid, Listener())
+    report = await process.store.load(uid)
+    assert report
+    assert report.interested == {process.process}
+
+
 async def test_the_newest_connection_is_the_one_that_is_online(open_process: OpenProcess) -> None:
     here, there = await open_process(), await open_process()
     uid = await here.books.enroll(OWNER)

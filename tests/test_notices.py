@@ -121,7 +121,7 @@ async def test_a_browser_that_is_known_to_one_book_is_new_to_another(scene: Scen
 async def test_the_store_knows_a_browser_only_by_a_hash(scene: Scene, redis: Redis) -> None:
     owner = await logged_in(scene)
     (key,) = await redis.keys("browsers:*")
-    (kept,) = await redis.smembers(key)
+    (kept,) = await redis.zrange(key, 0, -1)
     assert owner.http.cookies["browser"] not in kept
 
 

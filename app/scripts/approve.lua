@@ -23,7 +23,7 @@ local fps, rids = {fp}, {rid}
 local text, fold
 if replaces then
   -- The device came back with another key: it keeps its name and history, and the old key is shut out.
-  text, fold = peer_field(replaces, 'name'), peer_field(replaces, 'fold')
+  text, fold = peer_field(replaces, 'name'), peer_fold(replaces)
   local old = request_id(replaces, peer_field(replaces, 'claim'))
   for _, each in ipairs(drop_requests_of(replaces)) do rids[#rids + 1] = each end
   remove_peer(replaces)

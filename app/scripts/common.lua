@@ -96,10 +96,22 @@ local function remove_peer(fp)
   redis.call('HDEL', key('online'), fp)
 end
 
+-- Most folded names are the name in lower case, and then they are not kept.
+local function set_name(fp, name, fold)
+  redis.call('HSET', key('peer', fp), 'name', name)
+  if fold == string.lower(name) then
+    redis.call('HDEL', key('peer', fp), 'fold')
+  else
+    redis.call('HSET', key('peer', fp), 'fold', fold)
+  end
+end
+
+local function peer_fold(fp) return peer_field(fp, 'fold') or string.lower(peer_field(fp, 'name')) end
+
 -- Names are one for a person when their folded forms are: another peer's name can't be taken.
 local function name_taken(fold, except)
   for _, fp in ipairs(redis.call('ZRANGE', key('book'), 0, -1)) do
-    if fp ~= except and peer_field(fp, 'fold') == fold then return true end
+    if fp ~= except and peer_fold(fp) == fold then return true end
   end
   return false
 end
@@ -117,7 +129,8 @@ end
 
 -- One line of the activity that the owner's page shows: what happened, to which device, and a detail.
 local function happened(what, name, detail)
-  redis.call('XADD', key('activity'), 'MAXLEN', 200, '*', 'what', what, 'name', name or '', 'detail', detail or '')
+  redis.call('LPUSH', key('activity'), cjson.encode({now, what, name or '', detail or ''}))
+  redis.call('LTRIM', key('activity'), 0, 199)
 end
 
 local function peer_rows(fps)
@@ -186,7 +199,8 @@ end
 local function enter_peer(fp, name, fold, kind, claim, created_on)
   if peer_field(fp, 'claim') ~= claim then redis.call('HDEL', key('peer', fp), 'proved') end
   redis.call('ZADD', key('book'), created_on, fp)
-  redis.call('HSET', key('peer', fp), 'name', name, 'fold', fold, 'kind', kind, 'state', 'verified', 'claim', claim,
+  set_name(fp, name, fold)
+  redis.call('HSET', key('peer', fp), 'kind', kind, 'state', 'verified', 'claim', claim,
     'created_on', created_on, 'verified_on', now)
   redis.call('HSETNX', key('peer', fp), 'last_seen', 0)
 end
@@ -194,7 +208,8 @@ end
 -- The peer is entered ahead.
 local function add_peer(fp, name, fold, kind)
   redis.call('ZADD', key('book'), now, fp)
-  redis.call('HSET', key('peer', fp), 'name', name, 'fold', fold, 'kind', kind, 'state', 'added', 'claim', 'none',
+  set_name(fp, name, fold)
+  redis.call('HSET', key('peer', fp), 'kind', kind, 'state', 'added', 'claim', 'none',
     'created_on', now, 'verified_on', 0, 'last_seen', 0)
 end
 

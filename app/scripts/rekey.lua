@@ -4,8 +4,8 @@ local fp, to = given.fp, given.to
 if peer_field(fp, 'state') ~= 'verified' then return unchanged('unknown') end
 if peer_field(to, 'state') then return unchanged('known') end
 if strength(given.claim) < strength(peer_field(fp, 'claim')) then return unchanged('weaker') end
-local name, fold, kind, created_on, last_seen =
-  unpack(redis.call('HMGET', key('peer', fp), 'name', 'fold', 'kind', 'created_on', 'last_seen'))
+local name, kind, created_on, last_seen = unpack(redis.call('HMGET', key('peer', fp), 'name', 'kind', 'created_on', 'last_seen'))
+local fold = peer_fold(fp)
 local old = request_id(fp, peer_field(fp, 'claim'))
 local rids = drop_requests_of(to)
 for _, rid in ipairs(drop_requests_of(fp)) do rids[#rids + 1] = rid end

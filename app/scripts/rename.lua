@@ -3,5 +3,5 @@
 if not peer_field(given.fp, 'state') then return unchanged('unknown') end
 if name_taken(given.name.fold, given.fp) then return unchanged('taken') end
 happened('renamed', peer_field(given.fp, 'name'), given.name.text)
-redis.call('HSET', key('peer', given.fp), 'name', given.name.text, 'fold', given.name.fold)
+set_name(given.fp, given.name.text, given.name.fold)
 return changed('renamed', {given.fp}, {})

@@ -4,10 +4,10 @@ if redis.call('EXISTS', KEYS[1]) == 0 then return unchanged('unknown') end
 redis.call('PERSIST', KEYS[1])
 for _, noun in ipairs(NOUNS) do redis.call('PERSIST', key(noun)) end
 local outcome = 'settled'
-if redis.call('SCARD', key('browsers')) > 0 and redis.call('SISMEMBER', key('browsers'), given.browser) == 0 then
+if redis.call('ZCARD', key('browsers')) > 0 and not redis.call('ZSCORE', key('browsers'), given.browser) then
   outcome = 'new browser'
 end
-redis.call('SADD', key('browsers'), given.browser)
-if redis.call('SCARD', key('browsers')) > 50 then redis.call('SPOP', key('browsers')) end
+redis.call('ZADD', key('browsers'), now, given.browser)
+redis.call('ZREMRANGEBYRANK', key('browsers'), 0, -51)
 happened('login', '', given.detail)
 return changed(outcome, {}, {})
