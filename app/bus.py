@@ -26,7 +26,7 @@ log = logging.getLogger("peerbook.bus")
 _MOST_WAITING = 10_000
 _MOST_AT_ONCE = 100  # events in one PUBLISH
 _LONGEST_WAIT = 5.0  # seconds in the outbox after which an event is given up
-_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.1, 1.0
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.1, 0.5
 _PROBE_EVERY = 5  # beats
 _PROBE_WITHIN = 2.5  # seconds
 
