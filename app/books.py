@@ -131,18 +131,18 @@ class Books:
         """
         held = [shelf for shelf in self._shelves.values() if shelf.book]
         versions = await self.store.versions([shelf.uid for shelf in held])
-        await asyncio.gather(
-            *(self._check(shelf, version, tell) for shelf, version in zip(held, versions, strict=True))
-        )
+        stale: list[_Shelf] = []
+        for shelf, version in zip(held, versions, strict=True):
+            if shelf.book and _is_stale(shelf.book, version, tell):
+                stale.append(shelf)
+            elif shelf.book and tell:
+                self._notify(shelf, Change(whole=True))
+        await asyncio.gather(*map(self._load_in_turn, stale))
 
-    async def _check(self, shelf: _Shelf, version: int | None, tell: bool) -> None:
-        if shelf.book is None:
-            return
-        if version is None or version > shelf.book.version or (tell and version < shelf.book.version):
-            async with self._loads:
+    async def _load_in_turn(self, shelf: _Shelf) -> None:
+        async with self._loads:
+            if shelf.book:
                 await self._load(shelf, first=False)
-        elif tell:
-            self._notify(shelf, Change(whole=True))
 
     async def forget_the_dead(self) -> None:
         """Take everybody offline whose process is no more: it was killed, or lost its store for too long."""
@@ -519,6 +519,11 @@ class Books:
             await self.store.lose_interest([shelf.uid], self._bus.process)
         if not shelf.listeners:
             self._shelves.pop(shelf.uid, None)
+
+
+def _is_stale(book: Book, version: int | None, gap: bool) -> bool:
+    """Whether the store has another version. Without a gap, a lower one was read before what was heard since."""
+    return version is None or version > book.version or (gap and version < book.version)
 
 
 def _processes_in(book: Book | None) -> set[str]:

@@ -160,8 +160,8 @@ class Presence:
         await self._books.check(tell=tell)
         if not tell:  # after an outage of the store all leases may be over, and the others renew theirs just now
             await self._books.forget_the_dead()
-        ghosts = {place for place in self._books.places_here() if not self._is_in(place[2])}
-        for uid, fp, name in ghosts | self._unsaid:
+        ghosts = [place for place in self._books.places_here() if not self._is_in(place[2])]
+        for uid, fp, name in self._unsaid.union(ghosts):
             await self._say_left(uid, fp, name)
         for connection in self._connections.all_looking():
             await self._look_everywhere(connection)
