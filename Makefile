@@ -1,5 +1,7 @@
 # make run and make test do all their own set-up; Python 3.11 or later is all that must be there.
 PYTHON ?= python3
+# Asked for at the root, where no .python-version speaks: that file is for platforms, and any 3.11 or later will do here.
+python := $(shell cd / && $(PYTHON) -c 'import sys; print(sys.executable)' 2>/dev/null || echo $(PYTHON))
 VENV := .venv
 BIN := $(VENV)/bin
 
@@ -69,9 +71,9 @@ clean:
 	rm -rf $(VENV) build .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(BIN)/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	@$(python) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "peerbook needs Python 3.11 or later; name one with make PYTHON=..." >&2; exit 1; }
-	@$(PYTHON) -m venv $(VENV) || \
+	@$(python) -m venv $(VENV) || \
 		{ rm -rf $(VENV); echo "Python lacks its venv module; on Debian: apt install python3-venv" >&2; exit 1; }
 
 $(VENV)/run: requirements.txt | $(BIN)/python

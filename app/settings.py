@@ -14,12 +14,21 @@ from redis.connection import ConnectionPool
 from app.addresses import Address, parse_address
 from app.errors import BadInput
 from app.mailserver import MailServer, parse_mail_server
+from app.platforms import told_by_platform
 
 _HOST = re.compile(r"[a-z0-9._:-]+")  # as browsers write it: an international name in its ASCII form
 
 
 class SettingsError(Exception):
     """The settings don't fit; the message is one sentence for the person who starts the server."""
+
+
+class Unfinished(SettingsError):
+    """All that is missing is the server's own address, which a platform tells only after the first deploy."""
+
+    def __init__(self, sentence: str, port: int) -> None:
+        super().__init__(sentence)
+        self.port = port
 
 
 def _setting(read: Callable[[str], Any], default: Any, shown: str, help: str) -> Any:
@@ -136,7 +145,9 @@ def _ice_servers(text: str) -> tuple[dict[str, Any], ...]:
 class Settings:
     """Everything that can be set. Unset and empty are the same; 0 switches an interval or a number of mails off."""
 
-    host: str = _setting(str, "127.0.0.1", "127.0.0.1; 0.0.0.0 where the platform sets PORT", "where to listen")
+    host: str = _setting(
+        str, "127.0.0.1", "127.0.0.1; 0.0.0.0 on a platform, and beside a REDIS_URL with a PORT", "where to listen"
+    )
     port: int = _setting(_whole(0, 65535), 8000, "8000", "where to listen; 0 takes a free port")
     workers: int = _setting(
         _whole(1, 64), 1, "1", "processes that share the port, for several cores; each takes 7 connections to the store"
@@ -144,7 +155,7 @@ class Settings:
     base_url: str = _setting(
         _origin,
         "",
-        "http://localhost:PORT with the built-in store",
+        "what the platform says; http://localhost:PORT with the built-in store",
         "the origin that users open; links in mails come from it alone",
     )
     redis_url: str = _setting(_redis, "", "a built-in store in DATA_DIR", "the store: Redis 7 or Valkey")
@@ -174,7 +185,7 @@ class Settings:
         "the origins whose pages may ask `/verify`, `/turn`, `/iceservers` and `/ws`, beside our own",
     )
     proxies_count: int = _setting(
-        _whole(0, 10), 0, "0; 1 on a dyno", "how many proxies in front are trusted to name the client's IP"
+        _whole(0, 10), 0, "0; on a platform its own", "how many proxies in front are trusted to name the client's IP"
     )
     require_proof: bool = _setting(_switch, False, "0", "1: all devices must prove themselves")
     max_message: int = _setting(_whole(1024, 1 << 24), 65536, "65536", "bytes of a message")
@@ -253,13 +264,15 @@ class Settings:
 def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
     """The settings that the environment holds; raises SettingsError."""
     given: dict[str, Any] = {}
+    told = told_by_platform(environ)
     for each in dataclasses.fields(Settings):
-        text = environ.get(each.name.upper(), "").strip()
+        name = each.name.upper()
+        text = environ.get(name, "").strip() or told.get(name, "")
         if text:
             try:
                 given[each.name] = each.metadata["read"](text)
             except ValueError as error:
-                raise SettingsError(f"{each.name.upper()} {error}.") from None
+                raise SettingsError(f"{name} {error}.") from None
     return _complete(given, dyno="DYNO" in environ)
 
 
@@ -271,12 +284,12 @@ def _complete(given: dict[str, Any], *, dyno: bool) -> Settings:
         raise SettingsError(
             "SECRET_KEY is missing: beside a REDIS_URL it must be set, to at least 32 random characters."
         )
+    if dyno and "base_url" not in given and "port" in given:
+        raise Unfinished("BASE_URL is missing: set it to the address under which this page was opened.", given["port"])
     if not embedded and "base_url" not in given:
         raise SettingsError("BASE_URL is missing: beside a REDIS_URL it must be set, to the origin that users open.")
-    if "port" in given and (dyno or not embedded):
+    if "port" in given and not embedded:
         given.setdefault("host", "0.0.0.0")
-    if dyno:
-        given.setdefault("proxies_count", 1)
     given.setdefault("base_url", f"http://localhost:{given.get('port', 8000)}")
     given.setdefault("mail_from", f"Peerbook <{_default_sender(given['base_url'])}>")
     return Settings(**given)

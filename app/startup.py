@@ -14,7 +14,8 @@ from app.embedded import EmbeddedError, keep_secret
 from app.errors import Unreachable
 from app.faults import OneLine
 from app.listeners import ListenError
-from app.settings import Settings, SettingsError, read_settings
+from app.settings import Settings, SettingsError, Unfinished, read_settings
+from app.unfinished import explain
 
 
 def run(main: Callable[[], int]) -> NoReturn:
@@ -28,7 +29,8 @@ def run(main: Callable[[], int]) -> NoReturn:
 def start(work: Callable[[Settings], int]) -> int:
     """Do the work with the settings from the environment; returns its exit code, 2 where the settings don't fit.
 
-    It is 1 where the store does not answer. SIGTERM and SIGINT end the program in peace until the work takes them over.
+    It is 1 where the store does not answer. Where only BASE_URL is missing on a dyno, a page says so.
+    SIGTERM and SIGINT end the program in peace until the work takes them over.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # mails and logs are seen at once through a pipe, too
@@ -40,6 +42,8 @@ def start(work: Callable[[Settings], int]) -> int:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: sys.exit(0))
         return work(settings)
+    except Unfinished as error:
+        return explain(error.port, str(error))
     except (SettingsError, ListenError, EmbeddedError, OSError) as error:
         return _refuse(str(error))
     except Unreachable:
