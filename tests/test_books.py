@@ -989,3 +989,21 @@ async def test_no_script_touches_the_keys_of_two_users(open_process: OpenProcess
                     seen += 1
                     assert f"{{{each}}}" in words[1], command["command"]
             assert seen > 50
+
+
+async def test_a_book_that_nobody_needs_any_more_is_not_read_anew(
+    process: Context, uid: str, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was let go while it waited for its turn."""
+    await process.books.hold(uid, lambda change: None)
+    shelf = process.books._shelves[uid]
+    for _ in range(books_module._LOADS_AT_ONCE):
+        await process.books._loads.acquire()
+    monkeypatch.setattr(process.store, "load", None)
+    await redis.incr(f"version:{{{uid}}}")
+    checking = asyncio.create_task(process.books.check())
+    await eventually(lambda: process.books._loads.locked() and bool(process.books._loads._waiters))
+    shelf.book = None
+    for _ in range(books_module._LOADS_AT_ONCE):
+        process.books._loads.release()
+    await checking
