@@ -21,6 +21,7 @@ from app.errors import AlreadyInBook, BookFull, NameTaken, NotFound, Unreachable
 from app.invites import invite_digest, new_invite
 from app.peers import Device, Fingerprint
 from app.store import Answer, Store, name_given
+from app.tally import Tally
 
 log = logging.getLogger("peerbook.books")
 
@@ -30,6 +31,17 @@ _KEEP_SECONDS = 30.0
 _RETRY_SECONDS = 1.0
 _PATIENCE_SECONDS = 0.2
 _LOADS_AT_ONCE = 4  # of those that nobody waits for: others need the store's connections too
+
+_DONE = {
+    "approve": "approved",
+    "reject": "rejected",
+    "add": "added",
+    "rename": "renamed",
+    "revoke": "revoked",
+    "remove": "removed",
+    "rekey": "rekeyed",
+}
+"""What an act is called once it is done."""
 
 Listener = Callable[[Change], None]
 
@@ -76,6 +88,7 @@ class Books:
         bus: Bus,
         background: Background,
         absences: Absences,
+        tally: Tally,
         *,
         most_peers: int,
         most_requests: int,
@@ -87,6 +100,7 @@ class Books:
         self._bus = bus
         self._background = background
         self._absences = absences
+        self._tally = tally
         self.most_peers = most_peers
         self._most_requests = most_requests
         self._most_near = most_near
@@ -207,6 +221,8 @@ class Books:
         }
         answer = await self.store.run("ask", uid, {key: value for key, value in given.items() if value is not None})
         self._spread(answer)
+        if answer.outcome in ("asked", "invited", "denied", "full"):
+            self._note(answer.outcome, device.fp)
         if answer.outcome in ("verified", "invited") and answer.report:
             await self._found(uid, device.fp)
         return answer.outcome
@@ -375,6 +391,10 @@ class Books:
         """A process is no more: whoever was online there is offline."""
         self._spread(await self.store.run("forget", uid, {"process": process}))
 
+    def _note(self, decided: str, fp: object) -> None:
+        self._tally.add("decisions", decided)
+        log.info("event=%s peer=%.8s", decided, fp)
+
     async def _act(self, script: str, uid: str, given: dict[str, object]) -> None:
         match self._spread(await self.store.run(script, uid, given)):
             case "unknown":
@@ -387,6 +407,7 @@ class Books:
                 raise AlreadyInBook
             case "weaker":
                 raise WeakerProof
+        self._note(_DONE[script], given["fp"])
 
     async def _found(self, uid: str, fp: Fingerprint) -> None:
         """It is in: whoever waits for that hears of it. The act is done by now, so it does not fail if this does."""

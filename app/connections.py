@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -138,6 +139,10 @@ class Connections:
             return False
         del self._unnamed[connection.fp]
         return True
+
+    def count_by_stage(self) -> Counter[str]:
+        """How many there are of each stage, by its name."""
+        return Counter(each.stage.name.lower() for each in self._by_id.values())
 
     def all_looking(self) -> list[Connection]:
         """All that name nobody and are in no book."""

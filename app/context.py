@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import secrets
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 
 import sanic
@@ -26,6 +27,7 @@ from app.errors import Unreachable
 from app.farewells import send_away
 from app.limits import Limits
 from app.mailer import Mailer
+from app.metrics import Metrics
 from app.notices import Notices
 from app.pages import Pages
 from app.presence import Presence
@@ -37,6 +39,7 @@ from app.stamps import Stamps
 from app.stops import Stops
 from app.store import Store
 from app.streams import Streams
+from app.tally import Tally
 from app.throttle import Throttle
 from app.wsprotocol import Pinger
 
@@ -52,7 +55,14 @@ _CLOSE_SECONDS = 0.6
 class Context:
     """Everything that lives as long as the process does."""
 
-    def __init__(self, settings: Settings, store_url: str, show_mail: Callable[[str], None] = print) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        store_url: str,
+        show_mail: Callable[[str], None] = print,
+        shared_folder: Path | None = None,
+    ) -> None:
+        """`shared_folder`: where this process and the others that serve its port leave what they counted."""
         self.settings = settings
         self.process = secrets.token_hex(6)
         self.draining = False
@@ -64,17 +74,19 @@ class Context:
         self.background = Background()
         self.pinger = Pinger()
         self.contact = Contact()
-        self.store = Store(commands, self.contact)
+        self.tally = Tally()
+        self.store = Store(commands, self.contact, self.tally)
         self.bus = Bus(self.process, writer, subscriber, self.contact)
         self.limits = Limits(self.store, settings)
         self.throttle = Throttle(self.store, settings.secret_keys[0], settings.ask_rate)
-        self.mailer = Mailer(settings.smtp_url, settings.mail_from, self.background, show=show_mail)
+        self.mailer = Mailer(settings.smtp_url, settings.mail_from, self.background, self.tally, show=show_mail)
         self.absences = Absences()
         self.books = Books(
             self.store,
             self.bus,
             self.background,
             self.absences,
+            self.tally,
             most_peers=settings.max_peers,
             most_requests=settings.max_requests,
             most_near=settings.max_requests_near,
@@ -116,6 +128,7 @@ class Context:
             self.asking,
             self.notices,
             self.background,
+            self.tally,
             wait_timeout=settings.wait_timeout,
             require_proof=settings.require_proof,
         )
@@ -127,12 +140,16 @@ class Context:
             self.connections,
             self.proving,
             self.background,
+            self.tally,
             list(settings.ice_servers),
         )
         self.assets = Assets()
         self.pages = Pages(settings, self.assets)
         self.streams = Streams()
-        self.contact.after_loss(self.streams.stir)
+        self.contact.after_loss(self._lost)
+        self.metrics = Metrics(
+            self.tally, self.connections.count_by_stage, lambda: not self.contact.lost, shared_folder
+        )
 
     async def open(self) -> None:
         """Begin: the store's scripts, this process's lease and channel. Raises Unreachable without a store."""
@@ -140,6 +157,11 @@ class Context:
         await self.bus.open()
         await self.presence.open()
         self.pinger.start()
+        self.metrics.start()
+
+    def _lost(self) -> None:
+        self.tally.add("store_losses")
+        self.streams.stir()
 
     async def drain(self) -> None:
         """Begin to end: pages are let go, sockets are sent away, and meanwhile mails go out."""
@@ -158,6 +180,7 @@ class Context:
         assert self._deadline is not None
         await self.background.done(self._deadline)  # what was begun by the last requests
         await self.background.close()
+        self.metrics.stop()
         leaving = asyncio.create_task(self._take_leave())
         await asyncio.wait((leaving,), timeout=_CLOSE_SECONDS)
         if not leaving.cancel():

@@ -17,6 +17,7 @@ from app.addresses import Address, parse_address
 from app.background import Background
 from app.mailserver import MailServer
 from app.stamps import Stamp
+from app.tally import Tally
 
 log = logging.getLogger("peerbook.mail")
 
@@ -44,6 +45,7 @@ class Mailer:
         server: MailServer | None,
         sender: str,
         background: Background,
+        tally: Tally,
         *,
         show: Callable[[str], None] = print,
         pause: float = _FIRST_PAUSE,
@@ -52,6 +54,7 @@ class Mailer:
         self._sender = sender
         self._sender_address = parse_address(sender.rpartition("<")[2].rstrip(">"))
         self._background = background
+        self._tally = tally
         self._show = show
         self._pause = pause
         self._turns = asyncio.Semaphore(_AT_ONCE)
@@ -69,6 +72,7 @@ class Mailer:
     def post(self, stamp: Stamp, template: str, members: Mapping[str, Any]) -> None:
         """Send the mail `template` beside everything else; its fate is logged, never raised."""
         if self._waiting >= _MOST_WAITING:
+            self._tally.add("mails", "dropped")
             log.warning("event=mail_dropped reason=too_many")
             return
         self._waiting += 1
@@ -100,6 +104,7 @@ class Mailer:
             async with self._turns:
                 await self._try(message, to)
         except asyncio.CancelledError:
+            self._tally.add("mails", "given_up")
             log.error("event=mail_given_up reason=stopped")
             raise
         finally:
@@ -117,14 +122,18 @@ class Mailer:
                 await self._hand_over(self._server, message, to)
             except (aiosmtplib.SMTPResponseException, aiosmtplib.SMTPRecipientsRefused) as error:
                 code = _code(error)
+                self._tally.add("mails", "refused")
                 log.warning("event=mail_refused try=%d code=%d", attempt + 1, code)
                 if code >= 500:  # for good (RFC 5321, section 4.2.1)
                     break
             except (aiosmtplib.SMTPException, OSError, ssl.SSLError, TimeoutError) as error:
+                self._tally.add("mails", "failed")
                 log.warning("event=mail_failed try=%d error=%s", attempt + 1, type(error).__name__)
             else:
+                self._tally.add("mails", "sent")
                 log.info("event=mail_sent try=%d", attempt + 1)
                 return
+        self._tally.add("mails", "given_up")
         log.error("event=mail_given_up")
 
     async def _stops_within(self, seconds: float) -> bool:

@@ -45,30 +45,30 @@ _MAIL_ADD_ONS = (
 )
 
 
-def told_by_platform(environ: Mapping[str, str]) -> dict[str, str]:
+def told_by_platform(variables: Mapping[str, str]) -> dict[str, str]:
     """The settings that the platform's own variables amount to. Those that somebody set come before them."""
     told: dict[str, str] = {}
     for name, proxies in _PROXIES.items():
-        if environ.get(name):
+        if variables.get(name):
             told |= {"HOST": "0.0.0.0", "PROXIES_COUNT": proxies}
     for name, shape in _ORIGINS:
-        if environ.get(name):
-            told.setdefault("BASE_URL", shape.format(environ[name]))
+        if variables.get(name):
+            told.setdefault("BASE_URL", shape.format(variables[name]))
     for add_on in _MAIL_ADD_ONS:
-        url = _smtp_url(add_on, environ)
+        url = _smtp_url(add_on, variables)
         if url:
             told.setdefault("SMTP_URL", url)
-            domain = environ.get(add_on.domain)
+            domain = variables.get(add_on.domain)
             if domain:
                 told.setdefault("MAIL_FROM", f"Peerbook <peerbook@{domain}>")
     return told
 
 
-def _smtp_url(add_on: _MailAddOn, environ: Mapping[str, str]) -> str | None:
-    user = environ.get(add_on.user) or add_on.default_user
-    password, host = environ.get(add_on.password), environ.get(add_on.host) or add_on.default_host
+def _smtp_url(add_on: _MailAddOn, variables: Mapping[str, str]) -> str | None:
+    user = variables.get(add_on.user) or add_on.default_user
+    password, host = variables.get(add_on.password), variables.get(add_on.host) or add_on.default_host
     if not (user and password and host):
         return None
-    port = environ.get(add_on.port) or "587"
+    port = variables.get(add_on.port) or "587"
     scheme = "smtps" if port == "465" else "smtp"
     return f"{scheme}://{quote(user, safe='')}:{quote(password, safe='')}@{host}:{port}"

@@ -29,6 +29,7 @@ from app.messages import (
 from app.notices import Notices
 from app.owners import OwnerName, Uid
 from app.peers import Fingerprint
+from app.tally import Tally
 
 log = logging.getLogger("peerbook.presence")
 
@@ -56,6 +57,7 @@ class Presence:
         asking: Asking,
         notices: Notices,
         background: Background,
+        tally: Tally,
         *,
         wait_timeout: int,
         require_proof: bool,
@@ -66,6 +68,7 @@ class Presence:
         self._asking = asking
         self._notices = notices
         self._background = background
+        self._tally = tally
         self._wait_timeout = wait_timeout
         self._require_proof = require_proof
         self.proof_timeout = PROOF_SECONDS
@@ -91,7 +94,12 @@ class Presence:
     async def arrive(self, connection: Connection) -> None:
         """Find the connection's book and let it in, or have it wait for its owner."""
         self._connections.add(connection)
+        self._note("arrived", connection)
         await self._find_book(connection)
+
+    def _note(self, event: str, connection: Connection) -> None:
+        self._tally.add("arrivals", event)
+        log.info("event=%s connection=%s peer=%s", event, connection.id, connection.fp[:8])
 
     async def _find_book(self, connection: Connection) -> None:
         try:
@@ -123,7 +131,7 @@ class Presence:
         self._connections.discard(connection)
         self._stop_timer(connection)
         self._let_go(connection)
-        log.info("event=left peer=%s", connection.fp[:8])
+        self._note("left", connection)
         return Departure(
             connection.device,
             connection.id,
@@ -290,7 +298,7 @@ class Presence:
         if connection.ended:
             return
         connection.stage, connection.due = Stage.WAITING, None
-        log.info("event=waiting peer=%s", connection.fp[:8])
+        self._note("waiting", connection)
         shut_out = connection.book and self._door(connection, connection.book)[0] is Door.PROOF_DEMANDED
         connection.send(encode_waiting(_UNPROVED if shut_out else _WAITING, pair, connection.first_nonce()))
         self._end_after(self._wait_timeout, connection, CloseCode.UNANSWERED, "nobody answered in time")
@@ -299,7 +307,7 @@ class Presence:
     def _demand(self, connection: Connection, claim: str) -> None:
         """It is verified, and has to prove itself."""
         connection.stage, connection.due = Stage.WAITING, claim
-        log.info("event=proof_due peer=%s", connection.fp[:8])
+        self._note("proof_due", connection)
         connection.first_nonce()
         connection.send(encode_proof_due(_PROOF_DUE, proof_by(claim), connection.nonce))
         self._end_after(self.proof_timeout, connection, CloseCode.NOT_PROVED, "proof was due")
@@ -376,7 +384,7 @@ class Presence:
         """200, then the list, then whatever came for it meanwhile."""
         self._stop_timer(connection)
         connection.stage, connection.due = Stage.IN, None
-        log.info("event=in peer=%s", connection.fp[:8])
+        self._note("in", connection)
         connection.send(encode_welcome(book.uid, connection.first_nonce()))
         connection.send(encode_peers(book.uid, book.listed(), book.online))
         early, connection.early = connection.early, []

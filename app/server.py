@@ -10,6 +10,7 @@ import secrets
 import socket
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import sanic
@@ -26,6 +27,7 @@ from app.handlers.events import events
 from app.handlers.headers import add_headers
 from app.handlers.login import login
 from app.handlers.ops import ops
+from app.handlers.requests import count_requests
 from app.handlers.stop import stop
 from app.handlers.verify import verify
 from app.handlers.websocket import websocket
@@ -48,6 +50,7 @@ def build(settings: Settings, context: Context) -> App:
     )
     for doorway in (websocket, verify, login, stop, book, events, account, assets, ops):
         app.blueprint(doorway)
+    count_requests(app)
     answer_errors(app)
     add_headers(app)
     return app
@@ -64,10 +67,15 @@ class Running:
 
     @classmethod
     async def open(
-        cls, settings: Settings, store_url: str, listener: socket.socket, show_mail: Callable[[str], None] = print
+        cls,
+        settings: Settings,
+        store_url: str,
+        listener: socket.socket,
+        show_mail: Callable[[str], None] = print,
+        shared_folder: Path | None = None,
     ) -> "Running":
         """Connect to the store and listen; raises Unreachable without a store."""
-        context = Context(settings, store_url, show_mail)
+        context = Context(settings, store_url, show_mail, shared_folder)
         try:
             await context.open()
             app = build(settings, context)
@@ -138,21 +146,29 @@ def serve(
     listener: socket.socket,
     ready: Callable[[], None],
     parent: Lifeline | None = None,
+    shared_folder: Path | None = None,
 ) -> int:
     """Serve until told to stop, and call `ready` when it begins; raises Unreachable without a store.
 
-    Returns the exit code, 1 where a second order cut it short. `parent`: this is a worker.
+    Returns the exit code, 1 where a second order cut it short. `parent`: this is a worker, which shares a folder
+    with the others.
     """
+    serving = _serve(settings, store_url, listener, ready, parent, shared_folder)
     # The loop stays open: closing it would wait for the names that are being looked up for mails.
-    return int(uvloop.new_event_loop().run_until_complete(_serve(settings, store_url, listener, ready, parent)))
+    return int(uvloop.new_event_loop().run_until_complete(serving))
 
 
 async def _serve(
-    settings: Settings, store_url: str, listener: socket.socket, ready: Callable[[], None], parent: Lifeline | None
+    settings: Settings,
+    store_url: str,
+    listener: socket.socket,
+    ready: Callable[[], None],
+    parent: Lifeline | None,
+    shared_folder: Path | None,
 ) -> int:
     asyncio.get_running_loop().set_exception_handler(_log_fault)
     orders = Orders(parent)
-    opened = await orders.unless_told(Running.open(settings, store_url, listener))
+    opened = await orders.unless_told(Running.open(settings, store_url, listener, print, shared_folder))
     if opened is None:
         return 0
     running = opened.result()

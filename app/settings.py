@@ -104,6 +104,12 @@ def _secrets(text: str) -> tuple[str, ...]:
     return keys
 
 
+def _token(text: str) -> str:
+    if len(text) < 16 or not text.isascii() or not text.isprintable() or " " in text:
+        raise ValueError("needs at least 16 characters, and no blank")
+    return text
+
+
 def _sender(text: str) -> str:
     try:
         parse_address(text.rpartition("<")[2].rstrip(">") if text.endswith(">") else text)
@@ -226,6 +232,12 @@ class Settings:
     )
     log_level: str = _setting(
         _one_of("debug", "info", "warning", "error"), "info", "info", "debug, info, warning or error"
+    )
+    log_format: str = _setting(
+        _one_of("logfmt", "json"), "logfmt", "logfmt", "how a line of the log is written: logfmt or json"
+    )
+    metrics_token: str = _setting(
+        _token, "", "–", "what a Prometheus brings to read /metrics from elsewhere: `Authorization: Bearer …`"
     )
 
     @property

@@ -37,6 +37,7 @@ from app.messages import (
 )
 from app.peers import Fingerprint, Peer
 from app.proving import MOST_FAILURES, Proving
+from app.tally import Tally
 
 
 class Signaling:
@@ -50,10 +51,12 @@ class Signaling:
         connections: Connections,
         proving: Proving,
         background: Background,
+        tally: Tally,
         ice_servers: list[dict[str, Any]],
     ) -> None:
         self._books = books
         self._background = background
+        self._tally = tally
         self._proving = proving
         self._contact = contact
         self._under_way: dict[int, PeerbookError | None] = {}
@@ -66,24 +69,31 @@ class Signaling:
 
     def receive(self, connection: Connection, frame: bytes) -> Awaitable[None] | None:
         """Serve one message. What needs the store is returned to be awaited; the next message waits for it."""
-        taken = connection.pace.takes(self._contact.clock())
+        now = self._contact.clock()
+        taken = connection.pace.takes(now)
         if connection.pace.flooding:
             connection.end(CloseCode.FLOODING, "too many messages")
             return None
         try:
             command, message_id = parse_message(frame)
         except BadMessage as error:
-            connection.send(encode_error(error, error.message_id))
+            self._refuse(connection, error, error.message_id)
             return None
         try:
             if not taken:
                 raise TooMany
-            return self._serve(connection, command, message_id)
+            return self._serve(connection, command, message_id, now)
         except PeerbookError as error:
-            connection.send(encode_error(error, message_id))
+            self._refuse(connection, error, message_id)
             return None
 
-    def _serve(self, connection: Connection, command: Command, message_id: MessageId | None) -> Awaitable[None] | None:
+    def _refuse(self, connection: Connection, error: PeerbookError, message_id: MessageId | None) -> None:
+        self._tally.add("refusals", type(error).__name__)
+        connection.send(encode_error(error, message_id))
+
+    def _serve(
+        self, connection: Connection, command: Command, message_id: MessageId | None, now: float
+    ) -> Awaitable[None] | None:
         book = connection.book
         if isinstance(command, Prove):
             return self._prove(connection, command, message_id)
@@ -91,7 +101,7 @@ class Signaling:
             raise NotIn
         match command:
             case Signal():
-                self._forward(connection, command, message_id)
+                self._forward(connection, command, message_id, now)
             case GetList():
                 connection.send(encode_peers(book.uid, book.listed(), book.online))
                 _acknowledge(connection, message_id)
@@ -113,7 +123,7 @@ class Signaling:
             raise UnknownTarget
         return peer
 
-    def _forward(self, source: Connection, signal: Signal, message_id: MessageId | None) -> None:
+    def _forward(self, source: Connection, signal: Signal, message_id: MessageId | None, now: float) -> None:
         assert source.peer is not None
         assert source.book is not None
         peer = self.route(source, signal.target)
@@ -132,13 +142,20 @@ class Signaling:
             if not target.deliver(frame):
                 raise Unreachable
             _acknowledge(source, message_id)
+            self._tally.add_relay("delivered", self._contact.clock() - now)
         else:
-            self._send_across(source, signal.target, place, frame, message_id)
+            self._send_across(source, signal.target, place, frame, message_id, now)
 
     # Across processes
 
     def _send_across(
-        self, source: Connection, target: Fingerprint, place: Place, frame: bytes, message_id: MessageId | None
+        self,
+        source: Connection,
+        target: Fingerprint,
+        place: Place,
+        frame: bytes,
+        message_id: MessageId | None,
+        now: float,
     ) -> None:
         assert source.book is not None
         number = next(self._numbers)
@@ -152,18 +169,21 @@ class Signaling:
             number=number,
             message_id=message_id,
         )
-        self._bus.publish(place.process, event, partial(self._handed_over, source, event, place.process))
+        self._bus.publish(place.process, event, partial(self._handed_over, source, event, place.process, now))
         self._under_way[number] = None
 
-    def _handed_over(self, source: Connection, event: Deliver, process: str, receivers: int | None) -> None:
+    def _handed_over(
+        self, source: Connection, event: Deliver, process: str, began: float, receivers: int | None
+    ) -> None:
         """The store said how many processes got it: one, or none; None where the store itself is out of reach."""
         refusal = self._under_way.pop(event.number, None)  # it may have come before the store's own answer
         if refusal is None and receivers:
             _acknowledge(source, event.message_id)
+            self._tally.add_relay("handed_over", self._contact.clock() - began)
         elif receivers == 0:
             self._background.start(self._miss(source, event, process))
         else:
-            source.send(encode_error(refusal or Unreachable(), event.message_id))
+            self._refuse(source, refusal or Unreachable(), event.message_id)
 
     async def _miss(self, source: Connection, event: Deliver, process: str) -> None:
         """Nobody listens there: that process is no more, or builds its subscription anew just now."""
@@ -172,7 +192,7 @@ class Signaling:
             if await self._books.is_dead(process):
                 await self._books.forget(event.uid, process)
                 error = _absent(source, event.target)
-        source.send(encode_error(error, event.message_id))
+        self._refuse(source, error, event.message_id)
 
     def _deliver(self, event: Deliver) -> None:
         """Another process forwards to a connection that it takes to be here."""
@@ -192,7 +212,7 @@ class Signaling:
         if event.number in self._under_way:
             self._under_way[event.number] = error
         else:
-            source.send(encode_error(error, event.message_id))
+            self._refuse(source, error, event.message_id)
 
     # What takes a while
 
@@ -206,13 +226,12 @@ class Signaling:
         if connection.rekeying or connection.peer is None:
             connection.end(CloseCode.GOING_AWAY, "it has another fingerprint now")
 
-    @staticmethod
-    async def _answer(connection: Connection, work: Awaitable[None], message_id: MessageId | None) -> None:
+    async def _answer(self, connection: Connection, work: Awaitable[None], message_id: MessageId | None) -> None:
         """Do what takes a while, and say how it went."""
         try:
             await work
         except PeerbookError as error:
-            connection.send(encode_error(error, message_id))
+            self._refuse(connection, error, message_id)
         else:
             _acknowledge(connection, message_id)
 

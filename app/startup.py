@@ -3,7 +3,6 @@
 import dataclasses
 import importlib.util
 import io
-import logging
 import os
 import signal
 import sys
@@ -12,8 +11,8 @@ from typing import NoReturn
 
 from app.embedded import EmbeddedError, keep_secret
 from app.errors import Unreachable
-from app.faults import OneLine
 from app.listeners import ListenError
+from app.logs import set_up
 from app.settings import Settings, SettingsError, Unfinished, read_settings
 from app.unfinished import explain
 
@@ -38,7 +37,7 @@ def start(work: Callable[[Settings], int]) -> int:
         return _refuse("uvloop is missing: install what requirements.txt names.")
     try:
         settings = read_settings()
-        _set_up_logs(settings)
+        set_up(settings.log_level, settings.log_format)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: sys.exit(0))
         return work(settings)
@@ -56,13 +55,6 @@ def complete(settings: Settings, port: int) -> Settings:
     if settings.embedded and not settings.secret_key:
         settings = dataclasses.replace(settings, secret_key=(keep_secret(settings.data_dir),))
     return settings
-
-
-def _set_up_logs(settings: Settings) -> None:
-    log = logging.StreamHandler(sys.stdout)
-    log.setFormatter(OneLine())
-    logging.basicConfig(level=settings.log_level.upper(), handlers=[log])
-    logging.getLogger("sanic").setLevel(logging.WARNING)
 
 
 def _refuse(sentence: str, code: int = 2) -> int:

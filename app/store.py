@@ -48,6 +48,7 @@ from app.book import Happening, Owner, Place, Report
 from app.contact import Contact
 from app.errors import Unreachable
 from app.peers import Fingerprint, Peer, Request, fold_name
+from app.tally import Tally
 
 _SCRIPTS = Path(__file__).parent / "scripts"
 _SECRETS_SECONDS = 366 * 86400
@@ -84,10 +85,11 @@ class Window:
 class Store:
     """The commands of this program, on one Redis client that decodes its answers."""
 
-    def __init__(self, redis: Redis, contact: Contact) -> None:
+    def __init__(self, redis: Redis, contact: Contact, tally: Tally) -> None:
         self.redis = redis
         self._turns = asyncio.Semaphore(redis.connection_pool.max_connections)
         self._contact = contact
+        self._tally = tally
         self._scripts = {path.stem: path.read_text() for path in _SCRIPTS.glob("*.lua")}
         common = self._scripts.pop("common")
         self._scripts = {name: common + text for name, text in self._scripts.items()}
@@ -398,6 +400,7 @@ class Store:
             if hasattr(command, "close"):
                 command.close()
             raise Unreachable
+        self._tally.add("store_round_trips")
         try:
             async with self._turn(command):
                 return await command

@@ -8,6 +8,7 @@ import contextlib
 import logging
 import socket
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 
 import uvloop
@@ -29,8 +30,11 @@ def supervise(listeners: Sequence[socket.socket], store_url: str | None, ready: 
     It is 1 where a second signal cut it short, and the first worker's where that one can't start. `store_url` is the
     built-in store's address. `ready` is called once, as soon as all of them serve.
     """
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(Supervisor(listeners, store_url).run(ready))
+    with (
+        tempfile.TemporaryDirectory(prefix="peerbook-") as folder,
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+    ):
+        return runner.run(Supervisor(listeners, folder, store_url).run(ready))
 
 
 class Worker:
@@ -45,8 +49,8 @@ class Worker:
         self._ready = False
 
     @classmethod
-    async def start(cls, listener: socket.socket, store_url: str | None) -> "Worker":
-        """A new process with that listener."""
+    async def start(cls, listener: socket.socket, folder: str, store_url: str | None) -> "Worker":
+        """A new process with that listener, and the folder that it shares with the others."""
         ours, theirs = socket.socketpair()
         shared = (listener.fileno(), theirs.fileno())
         reader, writer = await asyncio.open_connection(sock=ours)
@@ -54,6 +58,7 @@ class Worker:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "app.worker"),
                 *(str(each) for each in shared),
+                folder,
                 *([store_url] if store_url else []),
                 pass_fds=shared,
             )
@@ -92,8 +97,9 @@ class Worker:
 class Supervisor:
     """The parent's work."""
 
-    def __init__(self, listeners: Sequence[socket.socket], store_url: str | None) -> None:
+    def __init__(self, listeners: Sequence[socket.socket], folder: str, store_url: str | None) -> None:
         self._listeners = listeners
+        self._folder = folder
         self._store_url = store_url
         self._filled = [asyncio.Event() for _ in listeners]
         self._workers: set[Worker] = set()
@@ -147,7 +153,7 @@ class Supervisor:
 
     async def _start(self, place: int) -> Worker | None:
         try:
-            worker = await Worker.start(self._listeners[place], self._store_url)
+            worker = await Worker.start(self._listeners[place], self._folder, self._store_url)
         except OSError as error:  # no room for one more process
             log.error("event=worker_not_started error=%s", type(error).__name__)
             return None

@@ -3,7 +3,7 @@
 import logging
 import re
 
-from app.faults import OneLine
+from app.logs import Lines
 
 LOGGERS = ("peerbook", "sanic", "redis", "asyncio", "aiosmtplib", "py.warnings")
 """Whatever the server writes goes through one of these; `websockets` and `httpx` are the tests' own clients."""
@@ -35,7 +35,7 @@ class Eavesdropper(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__(logging.DEBUG)
-        self.setFormatter(OneLine())
+        self.setFormatter(Lines())
         self.leaks: list[str] = []
         self.lines = 0
 

@@ -29,6 +29,7 @@ from app.mailserver import parse_mail_server
 from app.peers import Device as AskingDevice
 from app.peers import Fingerprint
 from app.stamps import Stamp
+from app.tally import Tally
 from tests.conftest import Start
 from tests.process import free_port, scene_at, server
 from tests.support import (
@@ -107,7 +108,10 @@ class Sender:
         self.background = Background()
         server = parse_mail_server(url) if url else None
         self.shown: list[str] = []
-        self.mailer = Mailer(server, "Peerbook <book@example.org>", self.background, show=self.shown.append, pause=0.01)
+        self.tally = Tally()
+        self.mailer = Mailer(
+            server, "Peerbook <book@example.org>", self.background, self.tally, show=self.shown.append, pause=0.01
+        )
 
     async def send(self, template: str = "login", to: str = OWNER, **members: Any) -> None:
         """Post a mail, and wait until its fate is sealed."""

@@ -59,6 +59,8 @@ MALFORMED = {
     "SESSION_MAX": "1",
     "ICE_SERVERS": "stun.example.org",
     "LOG_LEVEL": "loud",
+    "LOG_FORMAT": "xml",
+    "METRICS_TOKEN": "short",
 }
 
 

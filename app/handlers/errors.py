@@ -33,6 +33,7 @@ def answer_errors(app: App) -> None:
 
 
 def _answer_refusal(request: Request, error: PeerbookError) -> HTTPResponse:
+    request.app.ctx.tally.add("refusals", type(error).__name__)
     if isinstance(error, LinkGone) and _wants_page(request):
         return request.app.ctx.pages.render(request, "gone", error.code, text=error.text, what=error.what)
     response = _answer(request, error.code, error.text, error.members())

@@ -1,11 +1,14 @@
 """What platforms and their checks ask."""
 
+import hmac
+
 from sanic import Blueprint
 from sanic.response import HTTPResponse
 
 from app.context import Request
-from app.errors import Unreachable
+from app.errors import NotFound, Unreachable
 from app.handlers.answers import json_answer
+from app.handlers.places import is_local
 from app.messages import encode
 
 ops = Blueprint("ops")
@@ -24,3 +27,18 @@ async def healthy(request: Request) -> HTTPResponse:
         raise Unreachable
     await request.app.ctx.store.ping()
     return json_answer(encode({"status": "ok"}))
+
+
+@ops.get("/metrics")
+async def metrics(request: Request) -> HTTPResponse:
+    """What was counted, in Prometheus's text format 0.0.4, for who has the token or asks from this machine."""
+    token = request.app.ctx.settings.metrics_token
+    if not (_bears(request, token) if token else is_local(request)):
+        raise NotFound
+    return HTTPResponse(request.app.ctx.metrics.render(), content_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def _bears(request: Request, token: str) -> bool:
+    """RFC 6750, section 2.1."""
+    kind, _, given = request.headers.get("authorization", "").partition(" ")
+    return kind.lower() == "bearer" and hmac.compare_digest(given.encode(), token.encode())

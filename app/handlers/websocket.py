@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Awaitable
+from functools import partial
 
 from sanic import Blueprint
 
@@ -65,8 +66,13 @@ async def connect(request: Request, upgraded: Upgraded) -> None:
     if context.draining:
         return socket.close(CloseCode.GOING_AWAY, "the server restarts")
     pace = Pace(context.settings.message_rate, context.settings.message_burst)
-    connection = Connection(request.ctx.device, request.ctx.owner, socket.send, socket.close, pace)
+    connection = Connection(request.ctx.device, request.ctx.owner, socket.send, partial(_close, context, socket), pace)
     context.background.start(_converse(context, connection, socket))
+
+
+def _close(context: Context, socket: WebSocket, code: CloseCode, reason: str) -> None:
+    context.tally.add("closes", str(int(code)))
+    socket.close(code, reason)
 
 
 async def _converse(context: Context, connection: Connection, socket: WebSocket) -> None:
