@@ -45,8 +45,8 @@ def explain(port: int, sentence: str) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
-    print(sentence, file=sys.stderr)
     with ThreadingHTTPServer(("0.0.0.0", port), Page) as server:
         server.daemon_threads = True
+        print(sentence, file=sys.stderr, flush=True)
         server.serve_forever()
     return 0

@@ -65,7 +65,7 @@ class Program:
 
     def leaks(self) -> list[str]:
         """What its log tells that it must not."""
-        logged = [line for line in self.lines if " peerbook" in line or "event=" in line or "Traceback" in line]
+        logged = [line for line in self.lines if "logger=" in line or "event=" in line or "Traceback" in line]
         return [f"{what} in: {line}" for line in logged for what in found_in(line)]
 
     async def line(self, pattern: str, seconds: float = SECONDS) -> re.Match[str]:
