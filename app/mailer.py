@@ -59,6 +59,8 @@ class Mailer:
         self._pause = pause
         self._turns = asyncio.Semaphore(_AT_ONCE)
         self._waiting = 0
+        self.is_degraded = False
+        """Whether the last mail did not leave, or not at the first try."""
         self._stopping = asyncio.Event()
         self._templates = jinja2.Environment(
             loader=jinja2.PackageLoader("app", "templates/mail"),
@@ -121,15 +123,17 @@ class Mailer:
             try:
                 await self._hand_over(self._server, message, to)
             except (aiosmtplib.SMTPResponseException, aiosmtplib.SMTPRecipientsRefused) as error:
-                code = _code(error)
+                code, self.is_degraded = _code(error), True
                 self._tally.add("mails", "refused")
                 log.warning("event=mail_refused try=%d code=%d", attempt + 1, code)
                 if code >= 500:  # for good (RFC 5321, section 4.2.1)
                     break
             except (aiosmtplib.SMTPException, OSError, ssl.SSLError, TimeoutError) as error:
+                self.is_degraded = True
                 self._tally.add("mails", "failed")
                 log.warning("event=mail_failed try=%d error=%s", attempt + 1, type(error).__name__)
             else:
+                self.is_degraded = attempt > 0
                 self._tally.add("mails", "sent")
                 log.info("event=mail_sent try=%d", attempt + 1)
                 return

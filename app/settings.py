@@ -237,7 +237,10 @@ class Settings:
         _one_of("logfmt", "json"), "logfmt", "logfmt", "how a line of the log is written: logfmt or json"
     )
     metrics_token: str = _setting(
-        _token, "", "–", "what a Prometheus brings to read /metrics from elsewhere: `Authorization: Bearer …`"
+        _token,
+        "",
+        "–",
+        "what a Prometheus brings to read `/metrics`, at least 16 characters; there are no metrics without one",
     )
 
     @property

@@ -25,12 +25,6 @@ def place_of(request: Request) -> str:
     return f"{str(address).rpartition('.')[0]}.x" if address else _UNKNOWN
 
 
-def is_local(request: Request) -> bool:
-    """Whether somebody on this very machine asks, past every proxy."""
-    address = _read_address(request.ip)
-    return address is not None and address.is_loopback and "x-forwarded-for" not in request.headers
-
-
 def _client_of(request: Request) -> _Address | None:
     """The client's address, None where the server does not listen on IP.
 
