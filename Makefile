@@ -5,10 +5,13 @@ python := $(shell cd / && $(PYTHON) -c 'import sys; print(sys.executable)' 2>/de
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test chaos fuzz check screens bench bench-scaling mutants lock clean
+.PHONY: run install test chaos fuzz check screens bench bench-scaling mutants lock clean
 
 run: $(VENV)/run
 	@exec $(BIN)/python -m app
+
+# What the server needs, and nothing else: for a machine where something else starts it.
+install: $(VENV)/run
 
 # All tests; the rules' own branches must all be taken. ARGS='tests/test_ws.py -k waits' runs some.
 test: $(VENV)/dev
