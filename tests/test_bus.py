@@ -295,7 +295,9 @@ async def test_a_process_that_is_not_allowed_to_listen_does_not_start(
     store_url: str, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bus_module, "_OPEN_SECONDS", 0.2)
-    await redis.acl_setuser("deaf", enabled=True, nopass=True, keys=["*"], categories=["+@all"], commands=["-subscribe"])
+    await redis.acl_setuser(
+        "deaf", enabled=True, nopass=True, keys=["*"], categories=["+@all"], commands=["-subscribe"]
+    )
     far = Far("deaf", store_url)
     for client in (far.writer, far.subscriber):
         client.connection_pool.connection_kwargs |= {"username": "deaf", "password": "any"}
