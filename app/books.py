@@ -29,6 +29,7 @@ REMOVED_SECONDS = 3600
 _KEEP_SECONDS = 30.0
 _RETRY_SECONDS = 1.0
 _PATIENCE_SECONDS = 0.2
+_SCRIPTS_AT_ONCE = 100  # in one round trip
 _LOADS_AT_ONCE = 4  # of those that nobody waits for: others need the store's connections too
 
 Listener = Callable[[Change], None]
@@ -149,9 +150,12 @@ class Books:
             place.process for shelf in self._shelves.values() if shelf.book for place in shelf.book.online.values()
         }
         dead = named - {self._bus.process} - await self.store.living(named)
-        for shelf in tuple(self._shelves.values()):
-            for process in dead & _processes_in(shelf.book):
-                await self.forget(shelf.uid, process)
+        held = tuple(self._shelves.values())
+        places = [(shelf.uid, process) for shelf in held for process in dead & _processes_in(shelf.book)]
+        for start in range(0, len(places), _SCRIPTS_AT_ONCE):
+            some = places[start : start + _SCRIPTS_AT_ONCE]
+            for answer in await self.store.run_all([("forget", uid, {"process": process}) for uid, process in some]):
+                self._spread(answer)
 
     async def _forget_the_dead_of(self, shelf: _Shelf, interested: frozenset[str]) -> None:
         """Whoever loads a book is told the truth at once, and tells nothing to processes that are no more."""
