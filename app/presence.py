@@ -91,17 +91,19 @@ class Presence:
     async def arrive(self, connection: Connection) -> None:
         """Find the connection's book and let it in, or have it wait for its owner."""
         self._connections.add(connection)
-        await self._find_book(connection)
+        try:
+            await self._find_book(connection)
+        except TooMany as error:
+            connection.send(encode_error(error))
+            connection.end(CloseCode.FLOODING, "too many asks")
 
     async def _find_book(self, connection: Connection) -> None:
+        """Raises TooMany where its network asks too often."""
         try:
             if connection.owner is None:
                 await self._arrive_unnamed(connection)
             else:
                 await self._arrive_named(connection, connection.owner)
-        except TooMany as error:
-            connection.send(encode_error(error))
-            connection.end(CloseCode.FLOODING, "too many asks")
         except Unreachable as error:
             connection.send(encode_error(error))
             connection.end(CloseCode.TRY_AGAIN_LATER, "out of reach")
@@ -424,7 +426,14 @@ class Presence:
             return
         self._stop_timer(connection)
         connection.stage, connection.due = Stage.ARRIVING, None
-        await self._find_book(connection)
+        try:
+            await self._find_book(connection)
+        except TooMany as error:  # all who were here ask at once, so some ask when it is their turn
+            self._wait(connection, None)
+            self._stop_timer(connection)
+            connection.timer = asyncio.get_running_loop().call_later(
+                error.retry_after, lambda: self._background.start(self._arrive_again(connection))
+            )
 
     def _settle(self, connection: Connection) -> None:
         """Do what the Book says of this connection: let it in, ask it for proof, shut it out, or nothing."""

@@ -10,6 +10,7 @@ from app import books as books_module
 from app import presence as presence_module
 from app.context import Context
 from app.errors import Unreachable
+from tests.conftest import OpenProcess
 from tests.parts import OWNER, Socket, a_device, verified
 from tests.support import SECONDS, eventually
 from tests.test_books import Gate, book_of
@@ -97,3 +98,32 @@ async def test_the_lease_is_kept_however_long_it_takes_to_look_at_the_store(
         while not await redis.exists(f"process:{process.process}"):  # noqa: ASYNC110 - it has to be asked for
             await asyncio.sleep(0.01)
     gate.open()
+
+
+async def test_after_a_store_came_back_empty_more_than_may_ask_at_once_wait_for_their_turn(
+    open_process: OpenProcess, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = await open_process(ask_rate=2)
+    uid = await process.books.enroll(OWNER)
+    sockets = [await Socket(process, await verified(process, uid, f"device {n}"), OWNER).come_in() for n in range(4)]
+    count = process.store.count
+
+    async def soon(what: str, seconds: int) -> tuple[int, int]:
+        return (await count(what, seconds))[0], 0  # the minute is about to be over
+
+    monkeypatch.setattr(process.store, "count", soon)
+    await redis.flushall()
+    await process.books.check()
+    for socket in sockets:
+        assert (await socket.hear())["code"] == 401
+    process.throttle._rate = 0
+    fps = {socket.fp for socket in sockets}
+    for socket in sockets:
+        await eventually(lambda socket=socket: asked_for(socket) == fps)  # type: ignore[misc]
+    assert not any(socket.closed.done() for socket in sockets)
+
+
+def asked_for(socket: Socket) -> set[str]:
+    """Who asks to enter the book in which the socket waits."""
+    book = socket.connection.book
+    return {request.fp for request in book.requests.values()} if book else set()
