@@ -25,6 +25,7 @@ log = logging.getLogger("peerbook.bus")
 
 _MOST_WAITING = 10_000
 _MOST_AT_ONCE = 100  # events in one PUBLISH
+_OPEN_SECONDS = 10.0
 _LONGEST_WAIT = 5.0  # seconds in the outbox after which an event is given up
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.1, 0.5
 _PROBE_EVERY = 5  # beats
@@ -117,9 +118,12 @@ class Bus:
         self._renew = renew
 
     async def open(self) -> None:
-        """Begin to write and to listen; returns once this process can be reached."""
+        """Begin to write and to listen; returns once this process can be reached. Raises Unreachable where it can't be."""
         self._tasks = [asyncio.create_task(each()) for each in (self._write, self._listen, self._watch)]
-        await self._listening.wait()
+        try:
+            await asyncio.wait_for(self._listening.wait(), _OPEN_SECONDS)
+        except TimeoutError:
+            raise Unreachable from None
 
     async def flush(self) -> None:
         """Wait until all events have left."""

@@ -291,6 +291,22 @@ async def test_a_fault_of_any_kind_does_not_end_the_listening(
     await eventually(lambda: len(calls) > 1 and there.renewals > 0)
 
 
+async def test_a_process_that_is_not_allowed_to_listen_does_not_start(
+    store_url: str, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bus_module, "_OPEN_SECONDS", 0.2)
+    await redis.acl_setuser(
+        "deaf", enabled=True, nopass=True, keys=["*"], categories=["+@all"], commands=["-subscribe"]
+    )
+    far = Far("deaf", store_url)
+    for client in (far.writer, far.subscriber):
+        client.connection_pool.connection_kwargs |= {"username": "deaf", "password": "any"}
+    with pytest.raises(Unreachable):
+        await far.bus.open()
+    await far.close()
+    await redis.acl_deluser("deaf")
+
+
 # After standing still
 
 
