@@ -94,6 +94,7 @@ class Books:
         self._request_seconds = request_seconds
         self._wait_seconds = wait_seconds
         self._shelves: dict[str, _Shelf] = {}
+        self._store_run: str | None = None
         self._loads = asyncio.Semaphore(_LOADS_AT_ONCE)
         bus.hear(Changed, lambda event: self._follow(event.report))
 
@@ -127,22 +128,26 @@ class Books:
     async def check(self, *, tell: bool = False) -> None:
         """Read every Book anew whose version is not the store's: events may have been missed.
 
+        All of them where the store is another than before: it may have lost acts that it had answered, and counted on.
         `tell`: listeners of the others hear too that theirs is as the store has it. Raises Unreachable.
         """
         held = [shelf for shelf in self._shelves.values() if shelf.book]
+        run = await self.store.run_name()
+        forgot = self._store_run not in (None, run)
         versions = await self.store.versions([shelf.uid for shelf in held])
         stale: list[_Shelf] = []
         for shelf, version in zip(held, versions, strict=True):
-            if shelf.book and _is_stale(shelf.book, version, tell):
+            if shelf.book and (forgot or _is_stale(shelf.book, version, tell)):
                 stale.append(shelf)
             elif shelf.book and tell:
                 self._notify(shelf, Change(whole=True))
-        await asyncio.gather(*map(self._load_in_turn, stale))
+        await asyncio.gather(*(self._load_in_turn(shelf, whole=forgot) for shelf in stale))
+        self._store_run = run
 
-    async def _load_in_turn(self, shelf: _Shelf) -> None:
+    async def _load_in_turn(self, shelf: _Shelf, *, whole: bool) -> None:
         async with self._loads:
             if shelf.book:
-                await self._load(shelf, first=False)
+                await self._load(shelf, first=False, whole=whole)
 
     async def forget_the_dead(self) -> None:
         """Take everybody offline whose process is no more: it was killed, or lost its store for too long."""
@@ -469,10 +474,10 @@ class Books:
         for listener in tuple(shelf.listeners):
             listener(change)
 
-    async def _load(self, shelf: _Shelf, *, first: bool) -> None:
+    async def _load(self, shelf: _Shelf, *, first: bool, whole: bool = False) -> None:
         """Load under the shelf's lock. Reports that arrive meanwhile wait, and those that are newer follow.
 
-        `first`: not where somebody else has just loaded it.
+        `first`: not where somebody else has just loaded it. `whole`: its version says nothing.
         """
         async with shelf.lock:
             if first and not shelf.behind:
@@ -480,7 +485,7 @@ class Books:
             is_new, shelf.pending = shelf.book is None, []
             try:
                 report = await self.store.load(shelf.uid, self._bus.process)
-                self._replace(shelf, report)
+                self._replace(shelf, report, whole=whole)
             finally:
                 pending, shelf.pending = shelf.pending, None
                 for late in pending:
@@ -488,8 +493,8 @@ class Books:
             if is_new and report:
                 await self._forget_the_dead_of(shelf, report.interested)
 
-    def _replace(self, shelf: _Shelf, report: Report | None) -> None:
-        """What was loaded takes the place of what there was."""
+    def _replace(self, shelf: _Shelf, report: Report | None, *, whole: bool) -> None:
+        """What was loaded takes the place of what there was; where that has its version, only where `whole`."""
         shelf.ahead.clear()
         self._expect_the_missing(shelf)
         if report is None:
@@ -497,7 +502,7 @@ class Books:
                 self._lose(shelf)
         elif shelf.book is None:
             shelf.book = Book.of(report)
-        elif report.version != shelf.book.version or report.owner != shelf.book.owner:
+        elif whole or report.version != shelf.book.version or report.owner != shelf.book.owner:
             self._apply(shelf, shelf.book, report)
 
     def _lose(self, shelf: _Shelf) -> None:

@@ -24,6 +24,7 @@ from app.peers import Fingerprint
 log = logging.getLogger("peerbook.bus")
 
 _MOST_WAITING = 10_000
+_MOST_BYTES = 32 << 20  # of messages in the outbox
 _MOST_AT_ONCE = 100  # events in one PUBLISH
 _OPEN_SECONDS = 10.0
 _LONGEST_WAIT = 5.0  # seconds in the outbox after which an event is given up
@@ -97,6 +98,7 @@ class Bus:
         self._subscriber = subscriber
         self._contact = contact
         self._outbox: list[_Posted] = []
+        self._outbox_bytes = 0
         self._mail = asyncio.Event()
         self._empty = asyncio.Event()
         self._empty.set()
@@ -142,8 +144,10 @@ class Bus:
         if process == self.process:
             self._dispatch(event)
             return
-        if self._contact.lost or len(self._outbox) >= _MOST_WAITING:
+        if self._contact.lost or len(self._outbox) >= _MOST_WAITING or self._outbox_bytes >= _MOST_BYTES:
             raise Unreachable
+        if isinstance(event, Deliver):
+            self._outbox_bytes += len(event.frame)
         self._post(process, event, sent)
 
     def tell(self, processes: Iterable[str], event: Event, unheard: Callable[[str], None]) -> None:
@@ -179,7 +183,7 @@ class Bus:
         while not self._closed:
             await self._mail.wait()
             self._mail.clear()
-            batch, self._outbox = self._outbox, []
+            batch, self._outbox, self._outbox_bytes = self._outbox, [], 0
             oldest = self._contact.clock() - _LONGEST_WAIT
             late = [sent for posted, _, _, sent in batch if posted < oldest]
             for sent in late:

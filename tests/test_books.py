@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 from redis.asyncio import Redis
@@ -1093,3 +1094,28 @@ async def test_a_book_that_nobody_needs_any_more_is_not_read_anew(
     for _ in range(books_module._LOADS_AT_ONCE):
         process.books._loads.release()
     await checking
+
+
+async def test_where_the_store_is_another_one_every_book_is_read_anew_whatever_its_version(
+    process: Context, uid: str, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It came back from an older copy, and had counted to the same number again."""
+    device = await verified(process, uid)
+    book = await process.books.hold(uid, lambda change: None)
+    await process.books.check()
+    await redis.hset(f"peer:{{{uid}}}:{device.fp}", "state", "revoked")
+    await process.books.check()
+    assert book
+    assert book.verified(device.fp), "nobody who keeps to the rules has changed it"
+
+    async def another() -> str:
+        return "another"
+
+    monkeypatch.setattr(process.store, "run_name", another)
+    monkeypatch.setattr(process.store, "versions", AsyncMock(side_effect=Unreachable))
+    with pytest.raises(Unreachable):
+        await process.books.check()
+    monkeypatch.undo()
+    monkeypatch.setattr(process.store, "run_name", another)
+    await process.books.check()
+    assert not book.verified(device.fp)

@@ -202,6 +202,17 @@ async def test_when_too_much_waits_the_next_event_is_refused(
     assert "event=bus_full" in caplog.text
 
 
+async def test_when_what_waits_is_too_large_the_next_event_is_refused(
+    here: Far, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bus_module, "_MOST_BYTES", 2)
+    here.bus.publish("there", a_message())
+    with pytest.raises(Unreachable):
+        here.bus.publish("there", Found(fingerprint(), "u1"))
+    await here.bus.flush()
+    here.bus.publish("there", a_message())
+
+
 async def test_while_the_store_is_lost_events_are_refused_at_once(here: Far) -> None:
     here.contact.lose()
     with pytest.raises(Unreachable):
