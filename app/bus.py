@@ -24,7 +24,9 @@ from app.peers import Fingerprint
 log = logging.getLogger("peerbook.bus")
 
 _MOST_WAITING = 10_000
+_MOST_BYTES = 32 << 20  # of messages in the outbox
 _MOST_AT_ONCE = 100  # events in one PUBLISH
+_OPEN_SECONDS = 10.0
 _LONGEST_WAIT = 5.0  # seconds in the outbox after which an event is given up
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.1, 0.5
 _PROBE_EVERY = 5  # beats
@@ -96,6 +98,7 @@ class Bus:
         self._subscriber = subscriber
         self._contact = contact
         self._outbox: list[_Posted] = []
+        self._outbox_bytes = 0
         self._mail = asyncio.Event()
         self._empty = asyncio.Event()
         self._empty.set()
@@ -117,9 +120,12 @@ class Bus:
         self._renew = renew
 
     async def open(self) -> None:
-        """Begin to write and to listen; returns once this process can be reached."""
+        """Begin to write and to listen; returns once this process can be reached. Raises Unreachable where it can't be."""
         self._tasks = [asyncio.create_task(each()) for each in (self._write, self._listen, self._watch)]
-        await self._listening.wait()
+        try:
+            await asyncio.wait_for(self._listening.wait(), _OPEN_SECONDS)
+        except TimeoutError:
+            raise Unreachable from None
 
     async def flush(self) -> None:
         """Wait until all events have left."""
@@ -138,8 +144,10 @@ class Bus:
         if process == self.process:
             self._dispatch(event)
             return
-        if self._contact.lost or len(self._outbox) >= _MOST_WAITING:
+        if self._contact.lost or len(self._outbox) >= _MOST_WAITING or self._outbox_bytes >= _MOST_BYTES:
             raise Unreachable
+        if isinstance(event, Deliver):
+            self._outbox_bytes += len(event.frame)
         self._post(process, event, sent)
 
     def tell(self, processes: Iterable[str], event: Event, unheard: Callable[[str], None]) -> None:
@@ -175,7 +183,7 @@ class Bus:
         while not self._closed:
             await self._mail.wait()
             self._mail.clear()
-            batch, self._outbox = self._outbox, []
+            batch, self._outbox, self._outbox_bytes = self._outbox, [], 0
             oldest = self._contact.clock() - _LONGEST_WAIT
             late = [sent for posted, _, _, sent in batch if posted < oldest]
             for sent in late:

@@ -42,7 +42,7 @@ _AT_ONCE = 40
 _PATIENCE = 60.0
 _LEASE_EVERY, _PROBE_EVERY = 9.0, 5.0
 _VERSIONS_AT_ONCE = 1000
-_SENT = ("evalsha", "publish", "mget", "set")
+_SENT = ("evalsha", "publish", "mget", "set", "info")
 
 # Bytes of memory in a process, the socket left out.
 CONNECTION = 800
@@ -94,7 +94,7 @@ class World:
     def commands_at_rest(self) -> float:
         """Commands a second of all processes when nothing happens."""
         versions = math.ceil(self.held / self.processes / _VERSIONS_AT_ONCE)
-        return self.processes * ((1 + versions + 1) / _LEASE_EVERY + 1 / _PROBE_EVERY)
+        return self.processes * ((1 + versions + 1 + 1) / _LEASE_EVERY + 1 / _PROBE_EVERY)
 
     @property
     def memory(self) -> float:

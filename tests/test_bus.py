@@ -202,6 +202,17 @@ async def test_when_too_much_waits_the_next_event_is_refused(
     assert "event=bus_full" in caplog.text
 
 
+async def test_when_what_waits_is_too_large_the_next_event_is_refused(
+    here: Far, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bus_module, "_MOST_BYTES", 2)
+    here.bus.publish("there", a_message())
+    with pytest.raises(Unreachable):
+        here.bus.publish("there", Found(fingerprint(), "u1"))
+    await here.bus.flush()
+    here.bus.publish("there", a_message())
+
+
 async def test_while_the_store_is_lost_events_are_refused_at_once(here: Far) -> None:
     here.contact.lose()
     with pytest.raises(Unreachable):
@@ -289,6 +300,22 @@ async def test_a_fault_of_any_kind_does_not_end_the_listening(
     monkeypatch.setattr(there.subscriber, "pubsub", broken)
     await redis.client_kill_filter(_type="pubsub")
     await eventually(lambda: len(calls) > 1 and there.renewals > 0)
+
+
+async def test_a_process_that_is_not_allowed_to_listen_does_not_start(
+    store_url: str, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bus_module, "_OPEN_SECONDS", 0.2)
+    await redis.acl_setuser(
+        "deaf", enabled=True, nopass=True, keys=["*"], categories=["+@all"], commands=["-subscribe"]
+    )
+    far = Far("deaf", store_url)
+    for client in (far.writer, far.subscriber):
+        client.connection_pool.connection_kwargs |= {"username": "deaf", "password": "any"}
+    with pytest.raises(Unreachable):
+        await far.bus.open()
+    await far.close()
+    await redis.acl_deluser("deaf")
 
 
 # After standing still
