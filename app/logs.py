@@ -1,6 +1,6 @@
 """Logs: one line for each event on standard output, as logfmt or JSON, with nothing in it that is anybody's own.
 
-An event is written as `event=noun key=value …`; what a library says, in its own words, becomes `msg`.
+An event is written as `event=<noun> key=value …`; what a library says, in its own words, becomes `msg`.
 """
 
 import json
