@@ -24,6 +24,7 @@ from app.contact import Contact
 from app.errors import Unreachable
 from app.farewells import send_away
 from app.limits import Limits
+from app.lobby import Lobby
 from app.mailer import Mailer
 from app.notices import Notices
 from app.pages import Pages
@@ -37,7 +38,7 @@ from app.stops import Stops
 from app.store import Store
 from app.streams import Streams
 from app.throttle import Throttle
-from app.wsprotocol import Pinger
+from app.wheel import Wheel
 
 _STORE_CONNECTIONS = 5  # with the bus's two, 7 a process: small hosted stores allow 20, and a deploy overlaps two
 _STORE_SECONDS = 3.0
@@ -61,7 +62,9 @@ class Context:
         subscriber = _connect(settings, store_url, 1, seconds=_BUS_SECONDS)
         self._clients = (commands, writer, subscriber)
         self.background = Background()
-        self.pinger = Pinger()
+        self.wheel = Wheel()
+        self.lobby = Lobby()
+        self.wheel.watch(self.lobby)
         self.contact = Contact()
         self.store = Store(commands, self.contact)
         self.bus = Bus(self.process, writer, subscriber, self.contact)
@@ -115,6 +118,7 @@ class Context:
             self.asking,
             self.notices,
             self.background,
+            self.wheel,
             wait_timeout=settings.wait_timeout,
             require_proof=settings.require_proof,
         )
@@ -138,13 +142,12 @@ class Context:
         await self.store.open()
         await self.bus.open()
         await self.presence.open()
-        self.pinger.start()
+        self.wheel.start()
 
     async def drain(self) -> None:
         """Begin to end: pages are let go, sockets are sent away, and meanwhile mails go out."""
         self.draining = True
         self._deadline = asyncio.get_running_loop().time() + _DRAIN_SECONDS
-        self.pinger.stop()
         self.mailer.stop()
         self.streams.end_all()
         await send_away(self.connections, self.presence)
@@ -157,6 +160,7 @@ class Context:
         assert self._deadline is not None
         await self.background.done(self._deadline)  # what was begun by the last requests
         await self.background.close()
+        self.wheel.stop()
         leaving = asyncio.create_task(self._take_leave())
         await asyncio.wait((leaving,), timeout=_CLOSE_SECONDS)
         if not leaving.cancel():

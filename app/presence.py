@@ -29,6 +29,7 @@ from app.messages import (
 from app.notices import Notices
 from app.owners import OwnerName, Uid
 from app.peers import Fingerprint
+from app.wheel import Wheel
 
 log = logging.getLogger("peerbook.presence")
 
@@ -56,6 +57,7 @@ class Presence:
         asking: Asking,
         notices: Notices,
         background: Background,
+        wheel: Wheel,
         *,
         wait_timeout: int,
         require_proof: bool,
@@ -66,6 +68,7 @@ class Presence:
         self._asking = asking
         self._notices = notices
         self._background = background
+        self._wheel = wheel
         self._wait_timeout = wait_timeout
         self._require_proof = require_proof
         self.proof_timeout = PROOF_SECONDS
@@ -306,7 +309,7 @@ class Presence:
 
     def _end_after(self, seconds: float, connection: Connection, code: CloseCode, reason: str) -> None:
         self._stop_timer(connection)
-        connection.timer = asyncio.get_running_loop().call_later(seconds, connection.end, code, reason)
+        connection.timer = self._wheel.after(seconds, connection.end, code, reason)
 
     # Proving
 

@@ -42,8 +42,8 @@ _NAMES = ("laptop", "phone", "desktop", "tablet", "doorbell")
 # The same server without the pings of idle sockets, so that what is left of its work is presence.
 _SILENT = """
 import functools, sys
-from app import context, wsprotocol
-context.Pinger = functools.partial(wsprotocol.Pinger, every=86400)
+from app import context, wheel
+context.Wheel = functools.partial(wheel.Wheel, every=86400)
 from app.__main__ import main
 sys.exit(main())
 """

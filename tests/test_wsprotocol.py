@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 
 from app.connections import Connection
-from app.wsprotocol import Pinger
+from app.wheel import Wheel
 from tests.conftest import Start
 from tests.support import SECONDS, Message, Scene, eventually, new_fingerprint
 
@@ -304,9 +304,9 @@ async def test_compression_is_never_agreed_on(scene: Scene) -> None:
 
 async def test_a_client_that_does_not_answer_pings_is_cut(start: Start) -> None:
     scene = await start()
-    scene.context.pinger.stop()
-    scene.context.pinger = pinger = Pinger(every=2, within=1, tick=0.05)
-    pinger.start()
+    scene.context.wheel.stop()
+    scene.context.wheel = wheel = Wheel(every=2, within=1, speed=20)
+    wheel.start()
     raw = await RawSocket.open(scene)
     alive = await scene.connect()
     await alive.hear()
@@ -317,9 +317,9 @@ async def test_a_client_that_does_not_answer_pings_is_cut(start: Start) -> None:
 
 async def test_a_client_that_answers_pings_stays(start: Start) -> None:
     scene = await start()
-    scene.context.pinger.stop()
-    scene.context.pinger = pinger = Pinger(every=2, within=1, tick=0.05)
-    pinger.start()
+    scene.context.wheel.stop()
+    scene.context.wheel = wheel = Wheel(every=2, within=1, speed=20)
+    wheel.start()
     raw = await RawSocket.open(scene)
     for _ in range(5):
         opcode, payload = await raw.hear_frame()

@@ -18,7 +18,8 @@ from app.messages import encode_error
 from app.owners import read_owner
 from app.pace import Pace
 from app.peers import Device, clean_kind, clean_name, parse_fingerprint
-from app.wsprotocol import Upgraded, WebSocket
+from app.sockets import WebSocket
+from app.wsprotocol import Upgraded
 
 log = logging.getLogger("peerbook.websocket")
 
@@ -66,28 +67,42 @@ async def connect(request: Request, upgraded: Upgraded) -> None:
         return socket.close(CloseCode.GOING_AWAY, "the server restarts")
     pace = Pace(context.settings.message_rate, context.settings.message_burst)
     connection = Connection(request.ctx.device, request.ctx.owner, socket.send, socket.close, pace)
-    context.background.start(_converse(context, connection, socket))
+    context.background.start(Conversation(context, connection, socket).begin())
 
 
-async def _converse(context: Context, connection: Connection, socket: WebSocket) -> None:
-    """Let it arrive, then serve its messages. What it says before its first status waits in the socket."""
+class Conversation:
+    """What goes on over one socket: it arrives, then its messages are served one by one."""
 
-    def receive(message: bytes) -> None:
-        waiting = context.signaling.receive(connection, message)
+    __slots__ = ("_connection", "_context", "_socket")
+
+    def __init__(self, context: Context, connection: Connection, socket: WebSocket) -> None:
+        self._context = context
+        self._connection = connection
+        self._socket = socket
+
+    async def begin(self) -> None:
+        """Let it arrive, then serve its messages. What it says before its first status waits in the socket."""
+        self._socket.attach(self)
+        try:
+            await self._context.presence.arrive(self._connection)
+        except Exception as error:
+            log.error("event=arrival_failed error=%s", fault(error))
+            self._socket.close(CloseCode.INTERNAL_ERROR)
+        self._socket.resume()
+
+    def message(self, data: bytes, is_text: bool) -> None:
+        """Serve it. A binary message is none of the protocol, and is answered like any bad one."""
+        waiting = self._context.signaling.receive(self._connection, data if is_text else b"")
         if waiting is not None:
-            socket.pause()
-            context.background.start(resume_after(waiting))
+            self._socket.pause()
+            self._context.background.start(self._resume_after(waiting))
 
-    async def resume_after(waiting: Awaitable[None]) -> None:
+    async def _resume_after(self, waiting: Awaitable[None]) -> None:
         try:
             await waiting
         finally:
-            socket.resume()
+            self._socket.resume()
 
-    socket.attach(receive, lambda: context.background.start(context.presence.leave(connection)))
-    try:
-        await context.presence.arrive(connection)
-    except Exception as error:
-        log.error("event=arrival_failed error=%s", fault(error))
-        socket.close(CloseCode.INTERNAL_ERROR)
-    socket.resume()
+    def closed(self) -> None:
+        """The socket is gone."""
+        self._context.background.start(self._context.presence.leave(self._connection))
