@@ -13,6 +13,7 @@ from redis.backoff import NoBackoff
 from sanic.config import Config
 
 from app.absences import Absences
+from app.admission import Admission
 from app.asking import Asking
 from app.assets import Assets
 from app.background import Background
@@ -111,10 +112,12 @@ class Context:
             self.background,
         )
         self.connections = Connections()
+        self.admission = Admission(self.wheel, settings.max_sockets, settings.max_waiting_near)
         self.presence = Presence(
             self.books,
             self.bus,
             self.connections,
+            self.admission,
             self.asking,
             self.notices,
             self.background,

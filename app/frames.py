@@ -169,11 +169,9 @@ def _check_text(data: bytes) -> None:
 
 def check_close(payload: bytes) -> None:
     """Check what stands in a close frame (section 5.5.1): nothing, or a code and a reason. Raises BadFrame."""
-    if not payload:
-        return
-    if len(payload) < 2 or _CLOSE_CODE.unpack_from(payload)[0] not in _CLOSE_CODES:
-        raise BadFrame(CloseCode.PROTOCOL_ERROR, "no close code")
     _check_text(payload[2:])
+    if payload and (len(payload) < 2 or _CLOSE_CODE.unpack_from(payload)[0] not in _CLOSE_CODES):
+        raise BadFrame(CloseCode.PROTOCOL_ERROR, "no close code")
 
 
 def encode_frame(opcode: int, payload: bytes) -> bytes:

@@ -1,11 +1,18 @@
 """Listeners: the sockets on which connections come in. Each process that serves has one, all of them on one port."""
 
 import contextlib
+import logging
+import resource
 import socket
 
+from app.lobby import MOST
 from app.settings import Settings
 
+log = logging.getLogger("peerbook")
+
 BACKLOG = 1024
+
+_BESIDE = MOST + 64  # what this process holds open beside WebSockets: HTTP, the store, mails, files
 
 
 class ListenError(Exception):
@@ -19,6 +26,20 @@ def listen(settings: Settings) -> list[socket.socket]:
     except (OSError, UnicodeError) as error:  # UnicodeError: a host that can't be a name
         reason = getattr(error, "strerror", None) or error
         raise ListenError(f"Cannot listen on {settings.host}:{settings.port}: {reason}.") from None
+
+
+def room_for(sockets: int) -> int:
+    """Ask the system for so many sockets and what stands open beside them; returns how many sockets it lets us have."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = sockets + _BESIDE
+    if soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    if soft >= wanted:
+        return sockets
+    fewer = max(soft - _BESIDE, soft // 2)
+    log.warning("event=few_descriptors sockets=%d", fewer)
+    return fewer
 
 
 def _listen(host: str, port: int, count: int) -> list[socket.socket]:

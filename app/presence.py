@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import lru_cache, partial
 
 from app.addresses import Address
+from app.admission import Admission
 from app.asking import Asking
 from app.background import Background
 from app.book import Book, Change, Door, Update
@@ -16,7 +17,7 @@ from app.bus import Bus, Found
 from app.claims import CERTIFICATE, is_secret, proof_by
 from app.closecodes import CloseCode
 from app.connections import Connection, Connections, Stage
-from app.errors import TooMany, Unreachable
+from app.errors import NoRoom, PeerbookError, TooMany, Unreachable
 from app.faults import fault
 from app.messages import (
     encode_error,
@@ -54,6 +55,7 @@ class Presence:
         books: Books,
         bus: Bus,
         connections: Connections,
+        admission: Admission,
         asking: Asking,
         notices: Notices,
         background: Background,
@@ -65,6 +67,7 @@ class Presence:
         self._books = books
         self._process = bus.process
         self._connections = connections
+        self._admission = admission
         self._asking = asking
         self._notices = notices
         self._background = background
@@ -105,9 +108,13 @@ class Presence:
         except TooMany as error:
             connection.send(encode_error(error))
             connection.end(CloseCode.FLOODING, "too many asks")
-        except Unreachable as error:
-            connection.send(encode_error(error))
-            connection.end(CloseCode.TRY_AGAIN_LATER, "out of reach")
+        except (NoRoom, Unreachable) as error:
+            self._send_off(connection, error)
+
+    @staticmethod
+    def _send_off(connection: Connection, error: PeerbookError) -> None:
+        connection.send(encode_error(error))
+        connection.end(CloseCode.TRY_AGAIN_LATER, "no room" if isinstance(error, NoRoom) else "out of reach")
 
     async def leave(self, connection: Connection) -> None:
         """The socket is gone."""
@@ -124,6 +131,7 @@ class Presence:
         """It is here no more; returns what the store has to hear of that."""
         book, was, connection.stage = connection.book, connection.stage, Stage.ENDED
         self._connections.discard(connection)
+        self._admission.leave(connection)
         self._stop_timer(connection)
         self._let_go(connection)
         log.info("event=left peer=%s", connection.fp[:8])
@@ -184,6 +192,8 @@ class Presence:
             return
         if connection.book and self._is_denied(connection.book, connection) and not connection.device.invite:
             return self._turn_away(connection)
+        if not connection.device.invite:
+            self._admission.let_wait(connection)
         ask = await self._asking.ask(owner, connection.device, "ws", connection.id)
         if ask.verified and ask.uid and await self._enter(connection, ask.uid):
             return
@@ -206,6 +216,7 @@ class Presence:
             return
         if connection.ended:
             return
+        self._admission.let_wait(connection)
         await self._asking.count(connection.device, "ws")
         self._connections.wait_unnamed(connection)
         self._wait(connection, None)
@@ -292,6 +303,10 @@ class Presence:
     def _wait(self, connection: Connection, pair: str | None) -> None:
         if connection.ended:
             return
+        try:
+            self._admission.let_wait(connection)
+        except NoRoom as error:
+            return self._send_off(connection, error)
         connection.stage, connection.due = Stage.WAITING, None
         log.info("event=waiting peer=%s", connection.fp[:8])
         shut_out = connection.book and self._door(connection, connection.book)[0] is Door.PROOF_DEMANDED
@@ -301,6 +316,7 @@ class Presence:
 
     def _demand(self, connection: Connection, claim: str) -> None:
         """It is verified, and has to prove itself."""
+        self._admission.leave(connection)
         connection.stage, connection.due = Stage.WAITING, claim
         log.info("event=proof_due peer=%s", connection.fp[:8])
         connection.first_nonce()
@@ -372,12 +388,12 @@ class Presence:
             if connection.stage is Stage.WAITING:  # an earlier change may have let it in by now
                 await self._admit(connection)
         except Unreachable as error:
-            connection.send(encode_error(error))
-            connection.end(CloseCode.TRY_AGAIN_LATER, "out of reach")
+            self._send_off(connection, error)
 
     def _welcome(self, connection: Connection, book: Book) -> None:
         """200, then the list, then whatever came for it meanwhile."""
         self._stop_timer(connection)
+        self._admission.leave(connection)
         connection.stage, connection.due = Stage.IN, None
         log.info("event=in peer=%s", connection.fp[:8])
         connection.send(encode_welcome(book.uid, connection.first_nonce()))

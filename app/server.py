@@ -5,6 +5,7 @@ A request goes to a doorway in handlers/, which asks the rules that hang on the 
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 import secrets
 import socket
@@ -30,7 +31,7 @@ from app.handlers.stop import stop
 from app.handlers.verify import verify
 from app.handlers.websocket import websocket
 from app.lifeline import Lifeline
-from app.listeners import BACKLOG
+from app.listeners import BACKLOG, room_for
 from app.orders import Orders
 from app.settings import Settings
 from app.wsprotocol import SocketProtocol
@@ -152,6 +153,7 @@ async def _serve(
 ) -> int:
     asyncio.get_running_loop().set_exception_handler(_log_fault)
     orders = Orders(parent)
+    settings = dataclasses.replace(settings, max_sockets=room_for(settings.max_sockets))
     opened = await orders.unless_told(Running.open(settings, store_url, listener))
     if opened is None:
         return 0

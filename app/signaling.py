@@ -66,7 +66,7 @@ class Signaling:
 
     def receive(self, connection: Connection, frame: bytes) -> Awaitable[None] | None:
         """Serve one message. What needs the store is returned to be awaited; the next message waits for it."""
-        taken = connection.pace.takes(self._contact.clock())
+        taken = connection.pace.takes(self._contact.clock(), len(frame))
         if connection.pace.flooding:
             connection.end(CloseCode.FLOODING, "too many messages")
             return None

@@ -32,6 +32,7 @@ _NO_LIMITS = {
     "ASK_RATE": "0",
     "MESSAGE_RATE": "0",
     "MAX_REQUESTS_NEAR": "0",
+    "MAX_WAITING_NEAR": "0",
 }
 
 

@@ -9,7 +9,7 @@ from app.claims import NO_CLAIM, parse_claim
 from app.closecodes import CloseCode
 from app.connections import Connection
 from app.context import Context, Request
-from app.errors import BadInput
+from app.errors import BadInput, NoRoom
 from app.faults import fault
 from app.handlers.cors import refuse_other_origins
 from app.handlers.places import network_of, place_of
@@ -23,13 +23,20 @@ from app.wsprotocol import Upgraded
 
 log = logging.getLogger("peerbook.websocket")
 
+_SHARES = 16  # the largest message counts as 17
+
 websocket = Blueprint("websocket")
 websocket.middleware(refuse_other_origins, "request")
 
 
 @websocket.on_request
 async def read_query(request: Request) -> None:
-    """What refuses before the upgrade: a missing or malformed fingerprint, and asking too often. The rest is cleaned."""
+    """What refuses before the upgrade: a missing or malformed fingerprint, asking too often, and want of room.
+
+    The rest is cleaned.
+    """
+    context: Context = request.app.ctx
+    context.admission.refuse_beyond()
     query = request.args
     owner = request.ctx.owner = read_owner(query.get("uid"), query.get("email"))
     device = request.ctx.device = Device(
@@ -41,7 +48,10 @@ async def read_query(request: Request) -> None:
         invite=invite_digest(query.get("invite")),
         network=network_of(request),
     )
-    await request.app.ctx.asking.refuse_hasty(owner, device, "ws")
+    await context.asking.refuse_hasty(owner, device, "ws")
+    crowded = context.admission.is_crowded(device.network) and not device.invite
+    if crowded and not await context.asking.knows(owner, device):
+        raise NoRoom
 
 
 def _read_claim(request: Request) -> str:
@@ -65,7 +75,8 @@ async def connect(request: Request, upgraded: Upgraded) -> None:
         return
     if context.draining:
         return socket.close(CloseCode.GOING_AWAY, "the server restarts")
-    pace = Pace(context.settings.message_rate, context.settings.message_burst)
+    settings = context.settings
+    pace = Pace(settings.message_rate, settings.message_burst, settings.max_message // _SHARES)
     connection = Connection(request.ctx.device, request.ctx.owner, socket.send, socket.close, pace)
     context.background.start(Conversation(context, connection, socket).begin())
 
