@@ -15,7 +15,7 @@ from sanic.server.protocols.websocket_protocol import WebSocketProtocol
 from websockets.server import ServerProtocol
 
 from app.closecodes import CloseCode
-from app.sockets import DRAIN_WITHIN, WebSocket
+from app.sockets import DRAIN_WITHIN, LINGER, WebSocket
 
 REQUEST_SECONDS = 15.0
 """Seconds for the head of a request, and as many for its body, in whatever pieces they come."""
@@ -92,20 +92,20 @@ class SocketProtocol(WebSocketProtocol):
         if part != self._part:
             self._part, self._part_due = part, now + REQUEST_SECONDS if part else _NEVER
         elif now >= self._part_due:
-            self._end_late()
+            self._end_late(now)
 
     def _coming_part(self) -> tuple[int, str] | None:
         """Which part of which request the client has to send now."""
         number, stage = self.state["requests_count"], self.http.stage
         if stage is Stage.REQUEST:
             return number, "head"
-        if stage is Stage.HANDLER and self.http.request_body:
-            return number, "body"
+        if stage in (Stage.HANDLER, Stage.IDLE) and self.http.request_body:
+            return number, "body"  # when it is idle, Sanic has answered and reads what is left
         return (number, "beginning") if stage is Stage.IDLE and number == 0 else None
 
-    def _end_late(self) -> None:
-        """As Sanic ends what takes too long by its own clock, which begins anew with each byte."""
-        self._part_due = _NEVER
+    def _end_late(self, now: float) -> None:
+        """As Sanic ends what takes too long by its own clock, which begins anew with each byte. At first it answers."""
+        self._part_due = now + LINGER
         self.http.exception = RequestTimeout()
         if self._task:
             self._task.cancel()
