@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test chaos fuzz check screens bench bench-scaling mutants lock clean
+.PHONY: run test chaos floods fuzz check screens bench bench-scaling mutants lock clean
 
 run: $(VENV)/run
 	@exec $(BIN)/python -m app
@@ -22,6 +22,10 @@ endif
 # Every fault for as long as it lasts in the field, with real processes and signals; takes a quarter of an hour.
 chaos: $(VENV)/dev
 	CHAOS=1 $(BIN)/python -m pytest -q -s tests/chaos
+
+# Floods as large as in the field against a server with 500 devices, and a table of what they noticed; takes four minutes.
+floods: $(VENV)/dev
+	FLOODS=1 $(BIN)/python -m pytest -q -s tests/floods
 
 # Devices and owners do whatever comes to their mind for about ten minutes, other things each time.
 fuzz: $(VENV)/dev

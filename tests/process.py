@@ -87,6 +87,11 @@ class Program:
                     raise AssertionError(f"it ended without a line with {pattern.pattern!r}; it said:\n{self.output}")
                 await self._news.wait()
 
+    def say(self, line: str) -> None:
+        """Write a line to its input."""
+        assert self._process.stdin
+        self._process.stdin.write(f"{line}\n".encode())
+
     async def exit_code(self, seconds: float = SECONDS) -> int:
         """Wait for its end, and for the end of its output."""
         await asyncio.wait_for(asyncio.shield(self._reader), seconds)
