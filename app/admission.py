@@ -3,6 +3,7 @@
 Who is in a book, or only has to prove itself, never counts as one that waits: strangers can't take the place of devices.
 """
 
+from collections import Counter
 from collections.abc import Sized
 
 from app.connections import Connection
@@ -20,7 +21,8 @@ class Admission:
         self._most_waiting = max(1, most // _WAITING_SHARE)
         self._most_near = most_near
         self._waiting: dict[Connection, str] = {}
-        self._near: dict[str, int] = {}
+        self._arriving: dict[Connection, str] = {}
+        self._near: Counter[str] = Counter()
 
     @property
     def waiting(self) -> int:
@@ -33,25 +35,32 @@ class Admission:
             raise NoRoom
 
     def is_crowded(self, network: str) -> bool:
-        """Whether no more socket of that network may wait."""
-        near = bool(self._most_near) and self._near.get(network, 0) >= self._most_near
+        """Whether so many of that network, or of all, wait or may yet turn out to wait that there is no room for more."""
+        near = bool(self._most_near) and self._near[network] >= self._most_near
         return near or len(self._waiting) >= self._most_waiting
+
+    def arrives(self, connection: Connection) -> None:
+        """It is not known yet whether it will have to wait."""
+        if connection not in self._waiting:
+            self._arriving[connection] = connection.device.network
+            self._near[connection.device.network] += 1
 
     def let_wait(self, connection: Connection) -> None:
         """It takes a place among those that wait, if it has none; raises NoRoom."""
         if connection in self._waiting:
             return
+        self.leave(connection)
         network = connection.device.network
         if self.is_crowded(network):
             raise NoRoom
         self._waiting[connection] = network
-        self._near[network] = self._near.get(network, 0) + 1
+        self._near[network] += 1
 
     def leave(self, connection: Connection) -> None:
-        """It does not wait any more, if it did."""
-        network = self._waiting.pop(connection, None)
-        if network is None:
-            return
-        self._near[network] -= 1
-        if not self._near[network]:
-            del self._near[network]
+        """It does not arrive or wait any more, if it did."""
+        for places in (self._arriving, self._waiting):
+            network = places.pop(connection, None)
+            if network is not None:
+                self._near[network] -= 1
+                if not self._near[network]:
+                    del self._near[network]

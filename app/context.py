@@ -34,6 +34,7 @@ from app.proving import Proving
 from app.sessions import Sessions
 from app.settings import Settings
 from app.signaling import Signaling
+from app.sockets import Unsent
 from app.stamps import Stamps
 from app.stops import Stops
 from app.store import Store
@@ -66,6 +67,7 @@ class Context:
         self.wheel = Wheel()
         self.lobby = Lobby()
         self.wheel.watch(self.lobby)
+        self.unsent = Unsent()
         self.contact = Contact()
         self.store = Store(commands, self.contact)
         self.bus = Bus(self.process, writer, subscriber, self.contact)

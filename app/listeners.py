@@ -12,6 +12,9 @@ log = logging.getLogger("peerbook")
 
 BACKLOG = 1024
 
+_KERNEL_BUFFER = 64 * 1024
+"""Bytes that the system shall keep for a connection each way; by itself it keeps megabytes of what nobody reads."""
+
 _BESIDE = MOST + 64  # what this process holds open beside WebSockets: HTTP, the store, mails, files
 
 
@@ -62,6 +65,8 @@ def _bind(host: str, port: int, *, shared: bool) -> socket.socket:
     try:
         listener.setblocking(False)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        for way in (socket.SO_SNDBUF, socket.SO_RCVBUF):  # connections have what their listener has
+            listener.setsockopt(socket.SOL_SOCKET, way, _KERNEL_BUFFER)
         if listener.family == socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         if shared:

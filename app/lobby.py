@@ -5,12 +5,15 @@ from typing import Protocol
 MOST = 1000
 """HTTP connections of one process. One more, and the one goes that has waited longest and brought no request."""
 
+MOST_LATE = 20
+"""Connections that are ended in one beat. To answer one that took too long costs a millisecond."""
+
 
 class Guest(Protocol):
     """A connection that speaks HTTP."""
 
-    def beat(self, now: float) -> None:
-        """Look at how long it takes; `now` in the wheel's seconds."""
+    def beat(self, now: float) -> bool:
+        """Look at how long it takes, `now` in the wheel's seconds; True where that was too long."""
 
     def make_room(self) -> bool:
         """Go, unless a request is being answered; True where it went."""
@@ -39,6 +42,9 @@ class Lobby:
         self._guests.pop(guest, None)
 
     def beat(self, now: float) -> None:
-        """Have each look at how long it takes."""
+        """Have each look at how long it takes, until so many are late as may be ended at once."""
+        late = 0
         for each in tuple(self._guests):
-            each.beat(now)
+            late += each.beat(now)
+            if late == MOST_LATE:
+                break

@@ -97,6 +97,7 @@ class Presence:
     async def arrive(self, connection: Connection) -> None:
         """Find the connection's book and let it in, or have it wait for its owner."""
         self._connections.add(connection)
+        self._admission.arrives(connection)
         await self._find_book(connection)
 
     async def _find_book(self, connection: Connection) -> None:

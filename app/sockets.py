@@ -19,6 +19,9 @@ log = logging.getLogger("peerbook.websocket")
 MOST_UNSENT = 256 * 1024
 """Bytes that wait for a slow reader before nothing more is queued for it."""
 
+MOST_UNSENT_IN_ALL = 2 * 1024 * 1024
+"""Bytes that wait for all slow readers of a process before nothing more is queued for any of them."""
+
 DRAIN_WITHIN = 10.0
 """Seconds in which a peer must read something of what waits for it."""
 
@@ -26,7 +29,7 @@ LINGER = 1.0
 """Seconds a client has to answer our close frame."""
 
 # Beyond so many unsent bytes the transport tells us; what is less is looked at with each ping.
-_UNREAD = 32 * 1024
+_UNREAD = 16 * 1024
 
 # Noise is what comes and brings no message. So much may come in one turn of the wheel; a control frame counts as ten,
 # a piece of a frame as one. So ten pings a second are fine, and a large message may come in a hundred pieces a second.
@@ -47,6 +50,15 @@ class Application(Protocol):
         """It is over. Called once, at the end."""
 
 
+class Unsent:
+    """How many bytes wait for the slow readers of a process."""
+
+    __slots__ = ("size",)
+
+    def __init__(self) -> None:
+        self.size = 0
+
+
 class _State(Enum):
     OPEN = auto()
     CLOSING = auto()  # we said close, and wait for the other's
@@ -61,14 +73,17 @@ class WebSocket(asyncio.Protocol):
 
     __slots__ = (
         *("_application", "_connections", "_due", "_heard", "_left", "_most_noise", "_noise", "_paused"),
-        *("_reader", "_slot", "_state", "_transport", "_wheel", "closed"),
+        *("_reader", "_slot", "_state", "_transport", "_unsent", "_wheel", "closed"),
     )
 
-    def __init__(self, transport: asyncio.Transport, most: int, wheel: Wheel, connections: set[Any]) -> None:
+    def __init__(
+        self, transport: asyncio.Transport, most: int, wheel: Wheel, unsent: Unsent, connections: set[Any]
+    ) -> None:
         self.closed = False
         self._transport = transport
         self._reader = Reader(most)
         self._wheel = wheel
+        self._unsent = unsent
         self._slot = wheel.next_slot()
         self._connections = connections
         self._application: Application | None = None
@@ -94,6 +109,8 @@ class WebSocket(asyncio.Protocol):
     def send(self, message: bytes, *, is_text: bool = True) -> bool:
         """Send a message. False, and nothing is queued, when the socket is closing or the peer reads too slowly."""
         if self._state is not _OPEN or self._transport.get_write_buffer_size() > MOST_UNSENT:
+            return False
+        if self._left and self._unsent.size > MOST_UNSENT_IN_ALL:
             return False
         self._write(encode_frame(TEXT if is_text else BINARY, message))
         return True
@@ -137,7 +154,7 @@ class WebSocket(asyncio.Protocol):
         """Cut a peer that has read nothing of what waits for it for a while."""
         size = self._transport.get_write_buffer_size()
         if size < self._left:
-            self._left, self._due = size, now + DRAIN_WITHIN
+            self._wait_for(size)
         elif now >= self._due:
             self._wheel.unwatch(self)
             self.close(CloseCode.TRY_AGAIN_LATER, "you read nothing")
@@ -175,20 +192,25 @@ class WebSocket(asyncio.Protocol):
         self._state = _OVER
         self._connections.discard(self)
         self._slot.discard(self)
-        self._wheel.unwatch(self)
+        self.resume_writing()
         if self._application:
             self._application.closed()
 
     def pause_writing(self) -> None:
         """Much is unsent: from now on something must be read."""
         if not self._left:
-            self._left, self._due = self._transport.get_write_buffer_size(), self._wheel.now + DRAIN_WITHIN
+            self._wait_for(self._transport.get_write_buffer_size())
             self._wheel.watch(self)
 
     def resume_writing(self) -> None:
         """It was read."""
-        self._left = 0
+        self._wait_for(0)
         self._wheel.unwatch(self)
+
+    def _wait_for(self, size: int) -> None:
+        """So much is left to be read, and something of it within a while."""
+        self._unsent.size += size - self._left
+        self._left, self._due = size, self._wheel.now + DRAIN_WITHIN
 
     def _read(self) -> None:
         try:
@@ -238,6 +260,7 @@ class WebSocket(asyncio.Protocol):
     def _write(self, frame: bytes) -> None:
         if self._left:
             self._left += len(frame)
+            self._unsent.size += len(frame)
         self._transport.write(frame)
 
     def _end(self) -> None:

@@ -64,7 +64,7 @@ class SocketProtocol(WebSocketProtocol):
         context = self.app.ctx
         most = self.websocket_max_size
         assert most is not None
-        socket = WebSocket(transport, most, context.wheel, self.connections)
+        socket = WebSocket(transport, most, context.wheel, context.unsent, self.connections)
         self._handed_over = True
         self.connections.discard(self)
         context.lobby.leave(self)
@@ -77,22 +77,25 @@ class SocketProtocol(WebSocketProtocol):
 
     # For the lobby
 
-    def beat(self, now: float) -> None:
+    def beat(self, now: float) -> bool:
         """End what takes too long: a request to come, an answer to be read."""
         http, transport = self.http, self.transport
         if http is None or transport is None or transport.is_closing():
-            return
+            return False
         unsent = transport.get_write_buffer_size()
         if not unsent or unsent < self._unsent or self._unsent_due == _NEVER:
             self._unsent_due = now + DRAIN_WITHIN if unsent else _NEVER
         elif now >= self._unsent_due:
-            return transport.abort()
+            transport.abort()
+            return True
         self._unsent = unsent
         part = self._coming_part()
         if part != self._part:
             self._part, self._part_due = part, now + REQUEST_SECONDS if part else _NEVER
         elif now >= self._part_due:
             self._end_late(now)
+            return True
+        return False
 
     def _coming_part(self) -> tuple[int, str] | None:
         """Which part of which request the client has to send now."""

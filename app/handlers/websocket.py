@@ -23,7 +23,7 @@ from app.wsprotocol import Upgraded
 
 log = logging.getLogger("peerbook.websocket")
 
-_SHARES = 16  # the largest message counts as 17
+_SHARES = 64  # the largest message counts as 65
 
 websocket = Blueprint("websocket")
 websocket.middleware(refuse_other_origins, "request")

@@ -43,7 +43,7 @@ def many(piece: bytes) -> bytes:
 
 
 class Attacker(asyncio.Protocol):
-    """One connection. It says `flood` again and again, every `pause` seconds or when there is room; it reads if it `reads`."""
+    """One connection. It says `flood` every `pause` seconds, where there is room for it, and reads if it `reads`."""
 
     def __init__(self, flood: bytes, pause: float, *, reads: bool) -> None:
         loop = asyncio.get_running_loop()
@@ -245,10 +245,10 @@ async def stuck_readers(attack: Attack) -> str:
     attackers = []
     for fp, uid in peers:
         text = json.dumps({"target": fp, "offer": "x" * 60000}).encode()
-        attacker = await attack.dial(frame(0x81, text), 0.5 / attack.speed, reads=False, small=True)
+        attacker = await attack.dial(frame(0x81, text), 2.2, reads=False, small=True)  # as the limit of messages allows
         attacker.transport.write(attack.request(fp=fp, uid=uid))
         assert await attacker.answered == b"101", attacker.heard
-        attackers.append((attacker, frame(0x81, text) * 6))
+        attackers.append((attacker, frame(0x81, text)))
     for attacker, first in attackers:
         attacker.attack(first)
     return await all_cut([attacker for attacker, _ in attackers])

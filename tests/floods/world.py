@@ -57,6 +57,7 @@ class Live(asyncio.Protocol):
         self.fp = fp
         self.uid = uid
         self.delays: list[float] = []
+        self.last_at = 0.0
         self.under_way: set[int] = set()
         self.came_back: set[str] = set()
         """Who was said to be here, since this was emptied last."""
@@ -126,6 +127,7 @@ class Live(asyncio.Protocol):
     def _take(self, message: dict[str, object]) -> None:
         if isinstance(candidate := message.get("candidate"), dict):
             self.under_way.discard(candidate["number"])
+            self.last_at = candidate["at"]
             self.delays.append(time.perf_counter() - candidate["at"])
         elif isinstance(update := message.get("peer_update"), dict):
             if update["online"]:
@@ -143,6 +145,8 @@ class World:
         self.spare = spare
         self._numbers = itertools.count()
         self._most_resident = 0
+        self._talking = asyncio.Event()
+        self._talking.set()
         self._tasks = [asyncio.create_task(each) for each in (self._talk(), self._probe())]
 
     def close(self) -> None:
@@ -159,6 +163,7 @@ class World:
     async def _talk(self) -> None:
         began = time.monotonic()
         for number in self._numbers:
+            await self._talking.wait()
             source = self.live[number % len(self.live)]
             target = self.live[number % len(self.live) // BOOK * BOOK + (number + 1) % BOOK]
             if source.cut == target.cut == 0:
@@ -166,8 +171,9 @@ class World:
             await asyncio.sleep(max(0, began + number / RATE - time.monotonic()))
 
     async def _probe(self) -> None:
-        while True:
-            self.live[1].ping()
+        for each in itertools.cycle(self.live):
+            if not each.cut:
+                each.ping()
             self._most_resident = max(self._most_resident, self.resident)
             await asyncio.sleep(_PROBE_EVERY)
 
@@ -220,18 +226,33 @@ class World:
         return outcome
 
     async def _stand_still(self, attacker: Program, seconds: float) -> None:
-        """The server is stopped (SIGSTOP) while the attackers begin, and goes on after a while."""
+        """The server is stopped (SIGSTOP) while the attackers begin, and goes on after a while.
+
+        Then it relays nothing until it has compared all books with the store, so what was said before is not waited for.
+        """
+        await self.all_heard()
+        self._talking.clear()
         self.server.signal_group(signal.SIGSTOP)
         try:
             attacker.say("go")
             await asyncio.sleep(seconds)  # what piles up meanwhile is the flood
         finally:
             self.server.signal_group(signal.SIGCONT)
+        went_on, (source, target) = time.perf_counter(), self.live[:2]
+        while not target.delays or target.last_at < went_on:
+            source.say(target, next(self._numbers))
+            await asyncio.sleep(0.1)
+        print(f"relays again {time.perf_counter() - went_on:.2f} s after it went on")  # noqa: T201
+        for each in self.live:
+            each.under_way.clear()
+            each.delays.clear()
+            each.pongs.clear()
+        self._talking.set()
 
     def _print(self, what: str, outcome: str, grown: int) -> None:
         delays = [delay for each in self.live for delay in each.delays]
         p99 = quantiles(delays, n=100)[98] * 1000
-        lag = max(self.live[1].pongs) * 1000
+        lag = max(pong for each in self.live for pong in each.pongs) * 1000
         print(  # noqa: T201 - the table of make floods
             f"{what:16} {outcome:34} memory {grown / 1e6:+5.1f} MB  p99 {p99:6.1f} ms of {len(delays):5}  lag {lag:6.1f} ms"
         )
