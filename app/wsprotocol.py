@@ -25,16 +25,18 @@ _silent = logging.getLogger("peerbook.websockets")
 _silent.setLevel(logging.CRITICAL)
 
 _NEVER = float("inf")
+_MOST_AHEAD = 16 * 1024  # bytes that are kept of one whose turn has not come
 
 
 class SocketProtocol(WebSocketProtocol):
     """Sanic's HTTP protocol, which hands an upgraded connection over to a WebSocket and then lets go of it."""
 
-    __slots__ = ("_handed_over", "_part", "_part_due", "_unsent", "_unsent_due")
+    __slots__ = ("_first", "_handed_over", "_part", "_part_due", "_unsent", "_unsent_due")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._handed_over = False
+        self._first: bytes | None = b""
         self._part: tuple[int, str] | None = None
         self._part_due = _NEVER
         self._unsent = 0
@@ -49,6 +51,25 @@ class SocketProtocol(WebSocketProtocol):
         """The connection is gone."""
         self.app.ctx.lobby.leave(self)
         super().connection_lost(exc)  # type: ignore[no-untyped-call]
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of a request. The first ones wait for their turn, so not all who call at once are served at once."""
+        if self._first is None:
+            return super().data_received(data)  # type: ignore[no-untyped-call,no-any-return]
+        if not self._first:
+            self._first = data
+            is_socket = data.startswith(b"GET /ws")
+            return self.app.ctx.lobby.queue(self, is_socket=is_socket)  # type: ignore[no-any-return]
+        self._first += data
+        if len(self._first) > _MOST_AHEAD and self.transport:
+            self.transport.pause_reading()
+
+    def come_in(self) -> None:
+        """Part of the lobby's order: its turn has come."""
+        first, self._first = self._first, None
+        if self.transport and not self.transport.is_closing():
+            self.transport.resume_reading()
+            super().data_received(first)  # type: ignore[no-untyped-call]
 
     async def websocket_handshake(self, request: Request, subprotocols: Any = None) -> "Upgraded":
         """Answer the upgrade; raises SanicException with the status of a refusal."""

@@ -95,11 +95,19 @@ class Conversation:
         """Let it arrive, then serve its messages. What it says before its first status waits in the socket."""
         self._socket.attach(self)
         try:
-            await self._context.presence.arrive(self._connection)
+            await self._count(self._context.presence.arrive(self._connection))
         except Exception as error:
             log.error("event=arrival_failed error=%s", fault(error))
             self._socket.close(CloseCode.INTERNAL_ERROR)
         self._socket.resume()
+
+    async def _count(self, step: Awaitable[None]) -> None:
+        """Arrive or leave, and be counted meanwhile: not too many do so at the same time."""
+        self._context.lobby.under_way += 1
+        try:
+            await step
+        finally:
+            self._context.lobby.under_way -= 1
 
     def message(self, data: bytes, is_text: bool) -> None:
         """Serve it. A binary message is none of the protocol, and is answered like any bad one."""
@@ -116,4 +124,4 @@ class Conversation:
 
     def closed(self) -> None:
         """The socket is gone."""
-        self._context.background.start(self._context.presence.leave(self._connection))
+        self._context.background.start(self._count(self._context.presence.leave(self._connection)))
