@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test chaos floods fuzz check screens bench bench-scaling mutants lock clean
+.PHONY: run test chaos floods fuzz check screens bench bench-sockets bench-scaling mutants lock clean
 
 run: $(VENV)/run
 	@exec $(BIN)/python -m app
@@ -47,6 +47,10 @@ bench: $(VENV)/dev
 # What a second process gives and takes, and how cost grows with the peers; takes some minutes and wants an idle machine.
 bench-scaling: $(VENV)/dev
 	$(BIN)/python -m bench.scaling
+
+# What a relayed message and an idle device cost; takes two minutes and wants an idle machine.
+bench-sockets: $(VENV)/dev
+	$(BIN)/python -m bench.sockets
 
 # The formulas of docs/scaling.md against 100,000 peers on 50 processes. Takes ten minutes and a gigabyte.
 simulation: $(VENV)/dev

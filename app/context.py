@@ -40,6 +40,7 @@ from app.stops import Stops
 from app.store import Store
 from app.streams import Streams
 from app.throttle import Throttle
+from app.turns import Turns
 from app.wheel import Wheel
 
 _STORE_CONNECTIONS = 5  # with the bus's two, 7 a process: small hosted stores allow 20, and a deploy overlaps two
@@ -68,6 +69,7 @@ class Context:
         self.lobby = Lobby()
         self.wheel.watch(self.lobby)
         self.unsent = Unsent()
+        self.turns = Turns()
         self.contact = Contact()
         self.store = Store(commands, self.contact)
         self.bus = Bus(self.process, writer, subscriber, self.contact)

@@ -108,9 +108,10 @@ class WebSocket(asyncio.Protocol):
 
     def send(self, message: bytes, *, is_text: bool = True) -> bool:
         """Send a message. False, and nothing is queued, when the socket is closing or the peer reads too slowly."""
-        if self._state is not _OPEN or self._transport.get_write_buffer_size() > MOST_UNSENT:
+        if self._state is not _OPEN:
             return False
-        if self._left and self._unsent.size > MOST_UNSENT_IN_ALL:
+        size = self._transport.get_write_buffer_size()
+        if size and (size > MOST_UNSENT or self._unsent.size > MOST_UNSENT_IN_ALL):
             return False
         self._write(encode_frame(TEXT if is_text else BINARY, message))
         return True
@@ -121,6 +122,8 @@ class WebSocket(asyncio.Protocol):
             self._state = _CLOSING
             self._write(encode_close(code, reason))
             self._hang_up_soon()
+            if code is CloseCode.FLOODING:  # whatever it still says
+                self._end()
 
     def pause(self) -> None:
         """Keep further messages back: the application is busy with one."""
@@ -224,7 +227,7 @@ class WebSocket(asyncio.Protocol):
                 if opcode == CLOSE:
                     self._hear_close(payload)
                 elif self._state is _CLOSING:
-                    self._make_noise(_CONTROL_NOISE)
+                    self._make_noise(_CONTROL_NOISE + len(payload) // _PIECE)
                 elif opcode in (TEXT, BINARY):
                     if self._application:
                         self._application.message(payload, opcode == TEXT)

@@ -258,6 +258,7 @@ async def a_server(
         "SECRET_KEY": "k" * 32,
         "DATA_DIR": folder,
         "LOG_LEVEL": "warning",
+        "MAX_SOCKETS": "12000",
     }
     async with server(settings, command=command) as running:
         os.sched_setaffinity(running.pid, {core % (os.cpu_count() or 1)})

@@ -110,8 +110,15 @@ Open = Callable[..., Any]
 @pytest.fixture
 async def scene(start: Start, monkeypatch: pytest.MonkeyPatch) -> Scene:
     """A server whose wheel turns eight times as fast, so nobody waits long for a client that does not answer."""
-    monkeypatch.setattr("app.context.Wheel", partial(Wheel, speed=8))
+    monkeypatch.setattr("app.context.Wheel", quiet_wheel)
     return await start()
+
+
+def quiet_wheel() -> Wheel:
+    """It pings nobody within the time of a test."""
+    wheel = Wheel(every=250, speed=8)
+    wheel._next_slot = 500
+    return wheel
 
 
 @pytest.fixture
@@ -308,6 +315,35 @@ async def test_a_bad_handshake_is_refused(scene: Scene, headers: dict[str, str])
 async def test_compression_is_never_agreed_on(scene: Scene) -> None:
     device = await scene.connect()
     assert device.socket.protocol.extensions == []
+
+
+# Large messages wait for their turn
+
+
+async def test_large_messages_are_served_in_their_order_and_others_in_between(opened: Open) -> None:
+    busy, calm = await opened(), await opened()
+    large = [b'{"command": "fly", "id": %d, "more": "%s"}' % (n, b"x" * 20000) for n in range(20)]
+    busy.say(*[frame(TEXT, each) for each in large], frame(TEXT, b'{"command": "fly", "id": 20}'))
+    calm.say(frame(TEXT, UNKNOWN))
+    assert (await calm.hear())["id"] == 1
+    assert [(await busy.hear())["id"] for _ in range(21)] == list(range(21))
+
+
+async def test_a_fault_while_a_large_message_is_served_closes_with_1011(
+    scene: Scene, opened: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(connection: Connection, message: bytes) -> None:
+        raise ZeroDivisionError
+
+    raw, other = await opened(), await opened()
+    receive = scene.context.signaling.receive
+    scene.context.signaling.receive = fail  # type: ignore[assignment, method-assign]
+    raw.say(frame(TEXT, b"x" * 10000))
+    with caplog.at_level(logging.CRITICAL):
+        assert await raw.close_code() == 1011
+    scene.context.signaling.receive = receive  # type: ignore[method-assign]
+    other.say(frame(TEXT, b'{"command": "fly", "id": 1, "more": "%s"}' % (b"x" * 10000)))
+    assert (await other.hear())["id"] == 1
 
 
 # Noise: what comes and is no message

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Awaitable
+from functools import partial
 
 from sanic import Blueprint
 
@@ -24,6 +25,8 @@ from app.wsprotocol import Upgraded
 log = logging.getLogger("peerbook.websocket")
 
 _SHARES = 64  # the largest message counts as 65
+
+_LARGE = 8 * 1024  # bytes of a message that may take as long as many others: up to a millisecond
 
 websocket = Blueprint("websocket")
 websocket.middleware(refuse_other_origins, "request")
@@ -110,11 +113,32 @@ class Conversation:
             self._context.lobby.under_way -= 1
 
     def message(self, data: bytes, is_text: bool) -> None:
-        """Serve it. A binary message is none of the protocol, and is answered like any bad one."""
-        waiting = self._context.signaling.receive(self._connection, data if is_text else b"")
-        if waiting is not None:
+        """Serve it, a large one when its turn has come. A binary one is answered like any bad one."""
+        if not is_text:
+            data = b""
+        if len(data) < _LARGE:
+            self._serve(data)
+        else:
             self._socket.pause()
-            self._context.background.start(self._resume_after(waiting))
+            self._context.turns.wait(partial(self._serve_late, data))
+
+    def _serve(self, data: bytes) -> bool:
+        """True where it is not done yet, and the socket is paused until then."""
+        waiting = self._context.signaling.receive(self._connection, data)
+        if waiting is None:
+            return False
+        self._socket.pause()
+        self._context.background.start(self._resume_after(waiting))
+        return True
+
+    def _serve_late(self, data: bytes) -> None:
+        try:
+            goes_on = self._serve(data)
+        except Exception as error:  # nobody above us would catch it
+            log.error("event=websocket_handler_failed error=%s", fault(error))
+            return self._socket.close(CloseCode.INTERNAL_ERROR)
+        if not goes_on:
+            self._socket.resume()
 
     async def _resume_after(self, waiting: Awaitable[None]) -> None:
         try:
