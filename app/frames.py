@@ -101,9 +101,7 @@ class Reader:
         data, at = self._data, self._at
         left = len(data) - at
         if left < 6:  # the shortest one is its mask and two bytes
-            if not left:
-                self._data, self._at = b"", 0  # what was read is not kept
-            elif left >= 2:
+            if left >= 2:
                 self._check_head(data[at], data[at + 1])
             return None
         first, second = data[at], data[at + 1]
@@ -120,7 +118,10 @@ class Reader:
         end = begin + length
         if end > len(data):
             return None
-        self._at = end
+        if end == len(data):
+            self._data, self._at = b"", 0  # what was read is not kept
+        else:
+            self._at = end
         return first, apply_mask(data[begin:end], data[begin - 4 : begin])
 
     def _check_head(self, first: int, second: int) -> None:

@@ -23,7 +23,7 @@ MOST_UNSENT_IN_ALL = 2 * 1024 * 1024
 """Bytes that wait for all slow readers of a process before nothing more is queued for any of them."""
 
 DRAIN_WITHIN = 10.0
-"""Seconds in which a peer must read something of what waits for it."""
+"""Seconds in which a peer must read 16 KiB of what waits for it, or all."""
 
 LINGER = 1.0
 """Seconds a client has to answer our close frame."""
@@ -154,9 +154,9 @@ class WebSocket(asyncio.Protocol):
             self._transport.abort()
 
     def beat(self, now: float) -> None:
-        """Cut a peer that has read nothing of what waits for it for a while."""
+        """Cut a peer that has read next to nothing for a while. Its system may take a byte now and then, and so may it."""
         size = self._transport.get_write_buffer_size()
-        if size < self._left:
+        if size <= self._left - _UNREAD:
             self._wait_for(size)
         elif now >= self._due:
             self._wheel.unwatch(self)

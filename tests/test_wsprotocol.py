@@ -13,6 +13,7 @@ import pytest
 
 from app.closecodes import CloseCode
 from app.connections import Connection
+from app.lobby import MOST_UNDER_WAY
 from app.sockets import DRAIN_WITHIN, MOST_UNSENT
 from app.wheel import Wheel
 from app.wsprotocol import REQUEST_SECONDS
@@ -550,7 +551,8 @@ async def test_one_that_reads_slowly_stays(fast: Scene) -> None:
     while fast.context.wheel.now < began + 2 * DRAIN_WITHIN:
         size, seen = transport.get_write_buffer_size(), fast.context.wheel.now
         slow.socket.transport.resume_reading()
-        await eventually(lambda size=size: transport.get_write_buffer_size() < size)  # type: ignore[misc]
+        while transport.get_write_buffer_size() > size - 16 * 1024:
+            await slow.hear()
         slow.socket.transport.pause_reading()
         await eventually(lambda seen=seen: fast.context.wheel.now > seen + 2)  # type: ignore[misc]
         while (await sender.ask({"target": slow.fp, "offer": "x" * 60000}))["code"] == 200:
@@ -624,6 +626,42 @@ async def test_a_full_lobby_makes_the_oldest_go_that_brought_no_request(start: S
     assert len(scene.context.lobby) == 3
     for _, writer in silent:
         writer.close()
+
+
+async def test_upgrades_wait_while_many_arrive_and_pages_do_not(scene: Scene, opened: Open) -> None:
+    lobby = scene.context.lobby
+    lobby.under_way += MOST_UNDER_WAY
+    patient = asyncio.create_task(opened())
+    host, port = scene.http.base_url.host, scene.http.base_url.port
+    _, hasty = await asyncio.open_connection(host, port)
+    hasty.write(b"GET /ws?fp=" + new_fingerprint().encode() + b" HTTP/1.1\r\n")
+    await eventually(lambda: len(lobby._sockets) == 2)
+    assert (await scene.http.get("/livez")).status_code == 200
+    hasty.transport.abort()
+    await eventually(lambda: len(lobby._sockets) == 1)
+    assert not patient.done()
+    lobby.under_way -= MOST_UNDER_WAY
+    assert await patient
+    assert len(scene.context.wheel) == 1
+
+
+async def test_what_is_said_before_its_turn_is_kept_up_to_a_limit(scene: Scene) -> None:
+    lobby = scene.context.lobby
+    lobby.under_way += MOST_UNDER_WAY
+    reader, writer = await asyncio.open_connection(scene.http.base_url.host, scene.http.base_url.port)
+    writer.write(b"GET /ws?fp=abc HTTP/1.1\r\nHost: book\r\nX-Long: ")
+    await eventually(lambda: len(lobby._sockets) == 1)
+    writer.write(b"x" * 100_000)
+    (guest,) = lobby._sockets
+    await eventually(lambda: len(vars_of(guest, "_first")) > 16 * 1024)
+    lobby.under_way -= MOST_UNDER_WAY
+    assert (await asyncio.wait_for(reader.read(), SECONDS))[9:12] == b"413"
+    writer.close()
+
+
+def vars_of(each: object, name: str) -> bytes:
+    """A member of it, which is text that it keeps."""
+    return cast(bytes, getattr(each, name))
 
 
 # Faults of our own

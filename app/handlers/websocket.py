@@ -120,7 +120,7 @@ class Conversation:
             self._serve(data)
         else:
             self._socket.pause()
-            self._context.turns.wait(partial(self._serve_late, data))
+            self._context.turns.wait(len(data), partial(self._serve_late, data))
 
     def _serve(self, data: bytes) -> bool:
         """True where it is not done yet, and the socket is paused until then."""
