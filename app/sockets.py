@@ -112,6 +112,7 @@ class WebSocket(asyncio.Protocol):
             return False
         size = self._transport.get_write_buffer_size()
         if size and (size > MOST_UNSENT or self._unsent.size > MOST_UNSENT_IN_ALL):
+            self.pause_writing()
             return False
         self._write(encode_frame(TEXT if is_text else BINARY, message))
         return True

@@ -240,15 +240,15 @@ async def one_address(attack: Attack) -> str:
 
 
 async def stuck_readers(attack: Attack) -> str:
-    """Devices that are in send large messages to themselves and read nothing."""
+    """Devices that are in send offers to themselves, as many as they may, and read nothing."""
     peers = json.loads(await start_signal())
     attackers = []
     for fp, uid in peers:
-        text = json.dumps({"target": fp, "offer": "x" * 60000}).encode()
-        attacker = await attack.dial(frame(0x81, text), 2.2, reads=False, small=True)  # as the limit of messages allows
+        text = json.dumps({"target": fp, "offer": "x" * 7000}).encode()
+        attacker = await attack.dial(frame(0x81, text) * 8, 2.2, reads=False, small=True)  # as the limit of messages allows
         attacker.transport.write(attack.request(fp=fp, uid=uid))
         assert await attacker.answered == b"101", attacker.heard
-        attackers.append((attacker, frame(0x81, text)))
+        attackers.append((attacker, frame(0x81, text) * 8))
     for attacker, first in attackers:
         attacker.attack(first)
     return await all_cut([attacker for attacker, _ in attackers])
