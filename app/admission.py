@@ -50,11 +50,15 @@ class Admission:
         if connection in self._waiting:
             return
         self.leave(connection)
-        network = connection.device.network
-        if self.is_crowded(network):
+        if self.is_crowded(connection.device.network):
             raise NoRoom
-        self._waiting[connection] = network
-        self._near[network] += 1
+        self.keep(connection)
+
+    def keep(self, connection: Connection) -> None:
+        """It takes such a place whether there is room or not: it was in, and its socket shall stay open."""
+        self.leave(connection)
+        self._waiting[connection] = connection.device.network
+        self._near[connection.device.network] += 1
 
     def leave(self, connection: Connection) -> None:
         """It does not arrive or wait any more, if it did."""

@@ -29,6 +29,7 @@ REMOVED_SECONDS = 3600
 _KEEP_SECONDS = 30.0
 _RETRY_SECONDS = 1.0
 _PATIENCE_SECONDS = 0.2
+_SCRIPTS_AT_ONCE = 100  # in one round trip
 _LOADS_AT_ONCE = 4  # of those that nobody waits for: others need the store's connections too
 
 Listener = Callable[[Change], None]
@@ -93,6 +94,7 @@ class Books:
         self._request_seconds = request_seconds
         self._wait_seconds = wait_seconds
         self._shelves: dict[str, _Shelf] = {}
+        self._store_run: str | None = None
         self._loads = asyncio.Semaphore(_LOADS_AT_ONCE)
         bus.hear(Changed, lambda event: self._follow(event.report))
 
@@ -121,28 +123,31 @@ class Books:
         if shelf is None:
             return
         shelf.listeners.discard(listener)
-        if not shelf.listeners and shelf.drop is None:
-            shelf.drop = asyncio.get_running_loop().call_later(_KEEP_SECONDS, self._begin_drop, shelf)
+        self._drop_later(shelf)
 
     async def check(self, *, tell: bool = False) -> None:
         """Read every Book anew whose version is not the store's: events may have been missed.
 
+        All of them where the store is another than before: it may have lost acts that it had answered, and counted on.
         `tell`: listeners of the others hear too that theirs is as the store has it. Raises Unreachable.
         """
         held = [shelf for shelf in self._shelves.values() if shelf.book]
+        run = await self.store.run_name()
+        forgot = self._store_run not in (None, run)
         versions = await self.store.versions([shelf.uid for shelf in held])
-        await asyncio.gather(
-            *(self._check(shelf, version, tell) for shelf, version in zip(held, versions, strict=True))
-        )
+        stale: list[_Shelf] = []
+        for shelf, version in zip(held, versions, strict=True):
+            if shelf.book and (forgot or _is_stale(shelf.book, version, tell)):
+                stale.append(shelf)
+            elif shelf.book and tell:
+                self._notify(shelf, Change(whole=True))
+        await asyncio.gather(*(self._load_in_turn(shelf, whole=forgot) for shelf in stale))
+        self._store_run = run
 
-    async def _check(self, shelf: _Shelf, version: int | None, tell: bool) -> None:
-        if shelf.book is None:
-            return
-        if version is None or version > shelf.book.version or (tell and version < shelf.book.version):
-            async with self._loads:
-                await self._load(shelf, first=False)
-        elif tell:
-            self._notify(shelf, Change(whole=True))
+    async def _load_in_turn(self, shelf: _Shelf, *, whole: bool) -> None:
+        async with self._loads:
+            if shelf.book:
+                await self._load(shelf, first=False, whole=whole)
 
     async def forget_the_dead(self) -> None:
         """Take everybody offline whose process is no more: it was killed, or lost its store for too long."""
@@ -150,9 +155,12 @@ class Books:
             place.process for shelf in self._shelves.values() if shelf.book for place in shelf.book.online.values()
         }
         dead = named - {self._bus.process} - await self.store.living(named)
-        for shelf in tuple(self._shelves.values()):
-            for process in dead & _processes_in(shelf.book):
-                await self.forget(shelf.uid, process)
+        held = tuple(self._shelves.values())
+        places = [(shelf.uid, process) for shelf in held for process in dead & _processes_in(shelf.book)]
+        for start in range(0, len(places), _SCRIPTS_AT_ONCE):
+            some = places[start : start + _SCRIPTS_AT_ONCE]
+            for answer in await self.store.run_all([("forget", uid, {"process": process}) for uid, process in some]):
+                self._spread(answer)
 
     async def _forget_the_dead_of(self, shelf: _Shelf, interested: frozenset[str]) -> None:
         """Whoever loads a book is told the truth at once, and tells nothing to processes that are no more."""
@@ -466,32 +474,36 @@ class Books:
         for listener in tuple(shelf.listeners):
             listener(change)
 
-    async def _load(self, shelf: _Shelf, *, first: bool) -> None:
+    async def _load(self, shelf: _Shelf, *, first: bool, whole: bool = False) -> None:
         """Load under the shelf's lock. Reports that arrive meanwhile wait, and those that are newer follow.
 
-        `first`: not where somebody else has just loaded it.
+        `first`: not where somebody else has just loaded it. `whole`: its version says nothing.
         """
         async with shelf.lock:
             if first and not shelf.behind:
                 return
-            shelf.pending = []
+            is_new, shelf.pending = shelf.book is None, []
             try:
                 report = await self.store.load(shelf.uid, self._bus.process)
+                self._replace(shelf, report, whole=whole)
             finally:
                 pending, shelf.pending = shelf.pending, None
-            shelf.ahead.clear()
-            self._expect_the_missing(shelf)
-            if report is None:
-                if shelf.book is not None:
-                    self._lose(shelf)
-                return
-            if shelf.book is None:
-                shelf.book = Book.of(report)
+                for late in pending:
+                    self._follow(late)
+            if is_new and report:
                 await self._forget_the_dead_of(shelf, report.interested)
-            elif report.version != shelf.book.version or report.owner != shelf.book.owner:
-                self._apply(shelf, shelf.book, report)
-        for late in pending:
-            self._follow(late)
+
+    def _replace(self, shelf: _Shelf, report: Report | None, *, whole: bool) -> None:
+        """What was loaded takes the place of what there was; where that has its version, only where `whole`."""
+        shelf.ahead.clear()
+        self._expect_the_missing(shelf)
+        if report is None:
+            if shelf.book is not None:
+                self._lose(shelf)
+        elif shelf.book is None:
+            shelf.book = Book.of(report)
+        elif whole or report.version != shelf.book.version or report.owner != shelf.book.owner:
+            self._apply(shelf, shelf.book, report)
 
     def _lose(self, shelf: _Shelf) -> None:
         """The store came back without this book. Nothing is written from memory, so that nothing revoked rises again."""
@@ -506,6 +518,10 @@ class Books:
                 await asyncio.sleep(_RETRY_SECONDS)
         shelf.book = None  # nobody needs it now, and whoever comes next must not find it stale
 
+    def _drop_later(self, shelf: _Shelf) -> None:
+        if not shelf.listeners and shelf.drop is None:
+            shelf.drop = asyncio.get_running_loop().call_later(_KEEP_SECONDS, self._begin_drop, shelf)
+
     def _begin_drop(self, shelf: _Shelf) -> None:
         self._background.start(self._drop(shelf))
 
@@ -516,9 +532,19 @@ class Books:
             if shelf.listeners:
                 return
             shelf.book = None
-            await self.store.lose_interest([shelf.uid], self._bus.process)
+            try:
+                await self.store.lose_interest([shelf.uid], self._bus.process)
+            except Unreachable:
+                return self._drop_later(shelf)
         if not shelf.listeners:
+            if shelf.drop:  # somebody came meanwhile, and is gone again
+                shelf.drop.cancel()
             self._shelves.pop(shelf.uid, None)
+
+
+def _is_stale(book: Book, version: int | None, gap: bool) -> bool:
+    """Whether the store has another version. Without a gap, a lower one was read before what was heard since."""
+    return version is None or version > book.version or (gap and version < book.version)
 
 
 def _processes_in(book: Book | None) -> set[str]:

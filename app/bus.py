@@ -24,8 +24,11 @@ from app.peers import Fingerprint
 log = logging.getLogger("peerbook.bus")
 
 _MOST_WAITING = 10_000
+_MOST_BYTES = 32 << 20  # of messages in the outbox
+_MOST_AT_ONCE = 100  # events in one PUBLISH
+_OPEN_SECONDS = 10.0
 _LONGEST_WAIT = 5.0  # seconds in the outbox after which an event is given up
-_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.1, 1.0
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.1, 0.5
 _PROBE_EVERY = 5  # beats
 _PROBE_WITHIN = 2.5  # seconds
 
@@ -73,9 +76,13 @@ class Probe(msgspec.Struct, tag=True, frozen=True):
 
 
 Event = Changed | Found | Deliver | Gone | Probe
+_event = msgspec.json.Decoder(Event)
+_letter = msgspec.json.Decoder(list[msgspec.Raw])
 E = TypeVar("E", bound=msgspec.Struct)
 Sent = Callable[[int | None], None]
 """Called with the number of processes that got an event, None when the store did not answer."""
+
+_Posted = tuple[float, str, Event, Sent | None]
 
 
 Renew = Callable[[], Awaitable[None]]
@@ -90,7 +97,8 @@ class Bus:
         self._writer = writer
         self._subscriber = subscriber
         self._contact = contact
-        self._outbox: list[tuple[float, str, Event, Sent | None]] = []
+        self._outbox: list[_Posted] = []
+        self._outbox_bytes = 0
         self._mail = asyncio.Event()
         self._empty = asyncio.Event()
         self._empty.set()
@@ -102,7 +110,6 @@ class Bus:
         self._listening = asyncio.Event()
         self._asked: float | None = None  # when the probe that is under way was sent
         self._closed = False  # asked by the loops too, since a client that is cleaning up may swallow a cancellation
-        self._decoder = msgspec.json.Decoder(Event)
 
     def hear(self, event: type[E], hearer: Callable[[E], None]) -> None:
         """Have `hearer` called with each event of that type that reaches this process."""
@@ -113,9 +120,12 @@ class Bus:
         self._renew = renew
 
     async def open(self) -> None:
-        """Begin to write and to listen; returns once this process can be reached."""
+        """Begin to write and to listen; returns once this process can be reached. Raises Unreachable where it can't be."""
         self._tasks = [asyncio.create_task(each()) for each in (self._write, self._listen, self._watch)]
-        await self._listening.wait()
+        try:
+            await asyncio.wait_for(self._listening.wait(), _OPEN_SECONDS)
+        except TimeoutError:
+            raise Unreachable from None
 
     async def flush(self) -> None:
         """Wait until all events have left."""
@@ -134,8 +144,10 @@ class Bus:
         if process == self.process:
             self._dispatch(event)
             return
-        if self._contact.lost or len(self._outbox) >= _MOST_WAITING:
+        if self._contact.lost or len(self._outbox) >= _MOST_WAITING or self._outbox_bytes >= _MOST_BYTES:
             raise Unreachable
+        if isinstance(event, Deliver):
+            self._outbox_bytes += len(event.frame)
         self._post(process, event, sent)
 
     def tell(self, processes: Iterable[str], event: Event, unheard: Callable[[str], None]) -> None:
@@ -171,7 +183,7 @@ class Bus:
         while not self._closed:
             await self._mail.wait()
             self._mail.clear()
-            batch, self._outbox = self._outbox, []
+            batch, self._outbox, self._outbox_bytes = self._outbox, [], 0
             oldest = self._contact.clock() - _LONGEST_WAIT
             late = [sent for posted, _, _, sent in batch if posted < oldest]
             for sent in late:
@@ -182,15 +194,20 @@ class Bus:
             if not self._outbox:
                 self._empty.set()
 
-    async def _send(self, batch: list[tuple[float, str, Event, Sent | None]]) -> list[int | None]:
+    async def _send(self, batch: list[_Posted]) -> list[int | None]:
+        """Send what waits, with one PUBLISH for each process; returns how many heard each event."""
+        told: list[int | None] = [None] * len(batch)
+        letters = list(_letters(batch))
         try:
             pipeline = self._writer.pipeline(transaction=False)
-            for _, process, event, _ in batch:
-                pipeline.publish(f"process:{process}", msgspec.json.encode(event))
-            return list(await pipeline.execute())
+            for process, numbers in letters:
+                pipeline.publish(f"process:{process}", msgspec.json.encode([batch[number][2] for number in numbers]))
+            for (_, numbers), receivers in zip(letters, await pipeline.execute(), strict=True):
+                for number in numbers:
+                    told[number] = receivers
         except Exception as error:  # whatever it is (of a reset, uvloop raises RuntimeError): there is but one writer
             log.warning("event=bus_write_failed error=%s", type(error).__name__)
-        return [None] * len(batch)
+        return told
 
     # Listening
 
@@ -228,7 +245,14 @@ class Bus:
 
     def _take(self, data: str) -> None:
         try:
-            event = self._decoder.decode(data)
+            for each in _letter.decode(data):
+                self._take_event(each)
+        except msgspec.MsgspecError:
+            log.warning("event=bus_letter_unknown")
+
+    def _take_event(self, raw: msgspec.Raw) -> None:
+        try:
+            event = _event.decode(raw)
         except msgspec.MsgspecError:  # of another version of this program, while a deploy overlaps two
             return log.warning("event=bus_event_unknown")
         if self._contact.trusted or isinstance(event, Probe):
@@ -286,6 +310,17 @@ class Bus:
                 log.error("event=renew_failed error=%s", fault(error))
             else:
                 self._contact.renewed(since)
+
+
+def _letters(batch: list[_Posted]) -> Iterable[tuple[str, list[int]]]:
+    """For each process the numbers of the events for it, in their order, a bounded number at once."""
+    letters: dict[str, list[int]] = {}
+    for number, (_, process, *_) in enumerate(batch):
+        letter = letters.setdefault(process, [])
+        letter.append(number)
+        if len(letter) == _MOST_AT_ONCE:
+            yield process, letters.pop(process)
+    yield from letters.items()
 
 
 def _say(sent: Sent | None, receivers: int | None) -> None:

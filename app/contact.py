@@ -33,6 +33,7 @@ class Contact:
     def __init__(self, clock: Callable[[], float] = steady) -> None:
         self.clock = clock
         self.lost = False
+        self._met = False  # a start without a store is told of in one sentence, and by the start
         self._when_lost: Callable[[], None] = lambda: None
         self._heard = clock()
         self._distrusted_at: float | None = None
@@ -52,7 +53,8 @@ class Contact:
     def lose(self) -> None:
         """The store does not answer. Whoever asks it is refused at once, until it is heard again."""
         if not self.lost:
-            log.warning("event=store_lost")
+            if self._met:
+                log.warning("event=store_lost")
             self.lost = True
             self._when_lost()
 
@@ -67,7 +69,7 @@ class Contact:
         self._doubt()
         if self.lost:
             log.warning("event=store_found")
-            self.lost = False
+        self.lost, self._met = False, True
         self._heard = max(self._heard, asked)
         if self._distrusted_at is not None:
             return asked >= self._distrusted_at

@@ -10,6 +10,7 @@ import sanic
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.maint_notifications import MaintNotificationsConfig
 from sanic.config import Config
 
 from app.absences import Absences
@@ -186,7 +187,8 @@ class Context:
 def _connect(settings: Settings, url: str, most: int, *, seconds: float = _STORE_SECONDS) -> Redis:
     """A client of the store with at most so many connections, which waits so long for one of them and for each answer.
 
-    It does nothing a second time by itself: what may be repeated, the store repeats.
+    It does nothing a second time by itself: what may be repeated, the store repeats. It connects without a greeting,
+    which would take three round trips.
     """
     tls = {}
     if url.startswith("rediss:"):
@@ -202,6 +204,9 @@ def _connect(settings: Settings, url: str, most: int, *, seconds: float = _STORE
         socket_connect_timeout=seconds,
         socket_timeout=seconds,
         retry=Retry(NoBackoff(), 0),
+        protocol=2,
+        driver_info=None,
+        maint_notifications_config=MaintNotificationsConfig(enabled=False),
         **tls,
     )
     return Redis(connection_pool=pool)

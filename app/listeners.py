@@ -46,17 +46,20 @@ def room_for(sockets: int) -> int:
 
 
 def _listen(host: str, port: int, count: int) -> list[socket.socket]:
-    """The first one takes the port for us alone. Only then is it shared with the others, so no other server has a part."""
+    """The first one takes the port for us alone. Only then is it shared, so no other server has a part."""
     with contextlib.ExitStack() as stack:
         first = stack.enter_context(_bind(host, port, shared=False))
         listeners = [first]
         if count > 1:
             first.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        for _ in range(count - 1):
-            listeners.append(stack.enter_context(_bind(host, first.getsockname()[1], shared=True)))
+            # All by the port's number: one that was given any free port would lose it whenever it does not listen.
+            port = first.getsockname()[1]
+            listeners = [stack.enter_context(_bind(host, port, shared=True)) for _ in range(count)]
         for listener in listeners:
             listener.listen(BACKLOG)
         stack.pop_all()
+    if first not in listeners:
+        first.close()
     return listeners
 
 

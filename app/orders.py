@@ -37,8 +37,9 @@ class Orders:
         """The work once it is done, or None where it was given up for the next order."""
         told, working = asyncio.create_task(self.next()), asyncio.create_task(work)
         await asyncio.wait((told, working), return_when=asyncio.FIRST_COMPLETED)
-        told.cancel()
         if working.done():
+            if not told.cancel():  # it came in the same moment, and is for what comes next
+                self._orders.put_nowait(None)
             return working
         while not working.done():
             working.cancel()  # which a client of the store may swallow

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
 
@@ -75,7 +75,7 @@ class Presence:
         self._wait_timeout = wait_timeout
         self._require_proof = require_proof
         self.proof_timeout = PROOF_SECONDS
-        self._lease: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self._closed = False  # asked by the loops too, since the store's client may swallow a cancellation
         self._unsaid: set[tuple[str, Fingerprint, str]] = set()
         bus.hear(Found, self._found)
@@ -83,32 +83,34 @@ class Presence:
 
     async def open(self) -> None:
         """Take the lease that says this process is alive."""
-        await self._books.store.keep_lease(self._process, LEASE_SECONDS)
-        self._lease = asyncio.create_task(self._keep_lease())
+        await self._keep_lease()
+        self._tasks = [asyncio.create_task(self._repeat(each)) for each in (self._keep_lease, self._refresh)]
 
     async def close(self) -> None:
         """Give the lease back; raises Unreachable."""
         self._closed = True
-        if self._lease:
-            self._lease.cancel()
-            await asyncio.gather(self._lease, return_exceptions=True)  # cut off in a command, it would leave that open
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)  # cut off in a command, one would leave that open
         await self._books.store.end_lease(self._process)
 
     async def arrive(self, connection: Connection) -> None:
         """Find the connection's book and let it in, or have it wait for its owner."""
         self._connections.add(connection)
         self._admission.arrives(connection)
-        await self._find_book(connection)
+        try:
+            await self._find_book(connection)
+        except TooMany as error:
+            connection.send(encode_error(error))
+            connection.end(CloseCode.FLOODING, "too many asks")
 
     async def _find_book(self, connection: Connection) -> None:
+        """Raises TooMany where its network asks too often."""
         try:
             if connection.owner is None:
                 await self._arrive_unnamed(connection)
             else:
                 await self._arrive_named(connection, connection.owner)
-        except TooMany as error:
-            connection.send(encode_error(error))
-            connection.end(CloseCode.FLOODING, "too many asks")
         except (NoRoom, Unreachable) as error:
             self._send_off(connection, error)
 
@@ -162,18 +164,18 @@ class Presence:
         """Events may have been missed: read what changed, tell every local peer how things stand, go on until it is done."""
         while not self._closed:
             try:
+                await self._keep_lease()
                 return await self._refresh(tell=True)
             except Unreachable:
                 await asyncio.sleep(_RETRY_SECONDS)
 
     async def _refresh(self, *, tell: bool = False) -> None:
         """Compare what this process holds with the store, and say what could not be said before. Raises Unreachable."""
-        await self._books.store.keep_lease(self._process, LEASE_SECONDS)
         await self._books.check(tell=tell)
         if not tell:  # after an outage of the store all leases may be over, and the others renew theirs just now
             await self._books.forget_the_dead()
-        ghosts = {place for place in self._books.places_here() if not self._is_in(place[2])}
-        for uid, fp, name in ghosts | self._unsaid:
+        ghosts = [place for place in self._books.places_here() if not self._is_in(place[2])]
+        for uid, fp, name in self._unsaid.union(ghosts):
             await self._say_left(uid, fp, name)
         for connection in self._connections.all_looking():
             await self._look_everywhere(connection)
@@ -219,6 +221,8 @@ class Presence:
             return
         self._admission.let_wait(connection)
         await self._asking.count(connection.device, "ws")
+        if connection.ended:
+            return
         self._connections.wait_unnamed(connection)
         self._wait(connection, None)
         await self._look_everywhere(connection)
@@ -261,8 +265,12 @@ class Presence:
                 )
         for *_, uid in sorted(found):
             if connection.stage in (Stage.ARRIVING, Stage.WAITING) and connection.due is None:
-                if await self._enter(connection, uid):
-                    return True
+                try:
+                    if await self._enter(connection, uid):
+                        return True
+                except Unreachable:
+                    self._let_go(connection)  # so that it is looked for again
+                    raise
                 self._let_go(connection)
         return False
 
@@ -353,10 +361,18 @@ class Presence:
         assert connection.book is not None
         before, connection.stage = connection.stage, Stage.ADMITTING
         book, version = connection.book, connection.book.version
-        outcome = await self._come_in(connection, book)
+        self._unsaid.discard((book.uid, connection.fp, connection.id))
+        try:
+            outcome = await self._come_in(connection, book)
+        except Unreachable:
+            self._unsaid.add((book.uid, connection.fp, connection.id))  # the store may have let it in all the same
+            connection.early.clear()
+            if not connection.ended:
+                connection.stage = before
+            raise
         if connection.ended:
             if outcome != "out":  # its socket went away meanwhile, and left before it had come
-                await self._books.leave(book.uid, connection.fp, connection.id)
+                await self._say_left(book.uid, connection.fp, connection.id)
             return False
         if outcome == "out":
             connection.stage = before
@@ -429,8 +445,17 @@ class Presence:
         if connection.ended:
             return
         self._stop_timer(connection)
+        self._admission.keep(connection)
         connection.stage, connection.due = Stage.ARRIVING, None
-        await self._find_book(connection)
+        try:
+            await self._find_book(connection)
+        except TooMany as error:  # all who were here ask at once, so some ask when it is their turn
+            self._wait(connection, None)
+            self._stop_timer(connection)
+            connection.timer = self._wheel.after(error.retry_after, self._begin_again, connection)
+
+    def _begin_again(self, connection: Connection) -> None:
+        self._background.start(self._arrive_again(connection))
 
     def _settle(self, connection: Connection) -> None:
         """Do what the Book says of this connection: let it in, ask it for proof, shut it out, or nothing."""
@@ -486,13 +511,17 @@ class Presence:
             connection.timer = None
 
     async def _keep_lease(self) -> None:
+        await self._books.store.keep_lease(self._process, LEASE_SECONDS)
+
+    async def _repeat(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do it every turn, whatever becomes of it. The lease has turns of its own: all else may take long."""
         while not self._closed:
             await asyncio.sleep(_REFRESH_SECONDS)
             try:
-                await self._refresh()
+                await work()
             except Unreachable:
                 continue  # the next turn tries again; the lease outlives two that fail
-            except Exception as error:  # the lease must be kept whatever happens to one book
+            except Exception as error:  # what befalls one book must not end it for all
                 log.error("event=refresh_failed error=%s", fault(error))
 
 

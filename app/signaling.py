@@ -177,7 +177,7 @@ class Signaling:
     def _deliver(self, event: Deliver) -> None:
         """Another process forwards to a connection that it takes to be here."""
         target = self._connections.get(event.connection)
-        if target is None or target.ended:
+        if target is None or target.ended or target.book is None or target.book.uid != event.uid:
             self._bus.refuse(event, slow=False)
             if target is None:
                 self._background.start(self._books.leave(event.uid, event.target, event.connection))

@@ -102,6 +102,10 @@ class Store:
         """Raises Unreachable unless the store answers."""
         await self._again(self.redis.ping)
 
+    async def run_name(self) -> str:
+        """The name that the store has from its start to its end; a store with another one may have lost what it answered."""
+        return str((await self._again(lambda: self.redis.info("server"))).get("run_id", ""))
+
     # Books
 
     async def load(self, uid: str, process: str | None = None) -> Report | None:

@@ -130,13 +130,15 @@ class Supervisor:
         raise AssertionError("places are kept for ever")
 
     async def _keep(self, place: int, worker: Worker | None, tasks: asyncio.TaskGroup) -> None:
-        """One worker after the other. What waits at the listener meanwhile is for the next one."""
+        """One worker after the other. What waits at the listener meanwhile is for the next one, unless that can't start."""
         pause, loop = _FIRST_PAUSE, asyncio.get_running_loop()
         while True:
             began = loop.time()
             if worker:
                 if await worker.is_ready():
                     self._filled[place].set()
+                else:
+                    self._turn_away(place)
                 await worker.retired()
                 tasks.create_task(self._see_off(worker))
             if loop.time() - began > _STEADY_SECONDS:
@@ -145,11 +147,17 @@ class Supervisor:
             pause = min(pause * 2, _LONGEST_PAUSE)
             worker = await self._start(place)
 
+    def _turn_away(self, place: int) -> None:
+        """Nobody can serve there now: who connects goes to the other places, until a worker listens again (Linux)."""
+        with contextlib.suppress(OSError):
+            self._listeners[place].shutdown(socket.SHUT_RD)
+
     async def _start(self, place: int) -> Worker | None:
         try:
             worker = await Worker.start(self._listeners[place], self._store_url)
         except OSError as error:  # no room for one more process
             log.error("event=worker_not_started error=%s", type(error).__name__)
+            self._turn_away(place)
             return None
         self._workers.add(worker)
         return worker

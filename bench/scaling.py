@@ -195,7 +195,7 @@ async def measure_delay(across: list[Book]) -> list[Row]:
 async def measure_cost(on: Machines, few: list[Book], many: list[Book]) -> list[Row]:
     """The same messages among few peers on one server and among many on the other."""
     costs: tuple[list[float], list[float]] = ([], [])
-    for _ in range(RUNS + 2):
+    for _ in range(RUNS + 4):
         costs[0].append((await on.relay(pairs_in(few))).of(on.here.pid))
         costs[1].append((await on.relay(pairs_in(many))).of(on.there.pid))
     at_few, at_many = (median(each) for each in costs)

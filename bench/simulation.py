@@ -22,6 +22,7 @@ from functools import partial
 import uvloop
 from redis.asyncio import Redis
 
+from app import bus
 from app.claims import NO_CLAIM
 from app.closecodes import CloseCode
 from app.connections import Connection
@@ -41,7 +42,7 @@ _AT_ONCE = 40
 _PATIENCE = 60.0
 _LEASE_EVERY, _PROBE_EVERY = 9.0, 5.0
 _VERSIONS_AT_ONCE = 1000
-_SENT = ("evalsha", "publish", "mget", "set")
+_SENT = ("evalsha", "publish", "mget", "set", "info")
 
 # Bytes of memory in a process, the socket left out.
 CONNECTION = 800
@@ -93,7 +94,7 @@ class World:
     def commands_at_rest(self) -> float:
         """Commands a second of all processes when nothing happens."""
         versions = math.ceil(self.held / self.processes / _VERSIONS_AT_ONCE)
-        return self.processes * ((1 + versions + 1) / _LEASE_EVERY + 1 / _PROBE_EVERY)
+        return self.processes * ((1 + versions + 1 + 1) / _LEASE_EVERY + 1 / _PROBE_EVERY)
 
     @property
     def memory(self) -> float:
@@ -287,6 +288,7 @@ async def _metered(meter: Meter, work: Awaitable[object]) -> Reading:
 
 
 async def main(peers: int, count: int) -> bool:
+    bus._MOST_AT_ONCE = 1  # so that the store can count the events
     gc.disable()  # the heaps of fifty processes in one: to search it takes longer than the store may be silent
     chance = random.Random(1)
     async with redis_server() as url, Redis.from_url(url, decode_responses=True) as redis:

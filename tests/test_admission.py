@@ -4,6 +4,7 @@ import sys
 from urllib.parse import urlencode
 
 import pytest
+from redis.asyncio import Redis
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
@@ -157,6 +158,24 @@ async def test_one_that_has_to_wait_again_needs_a_place_like_everybody(start: St
     await owner.do("/account/require-proof", on="1")
     assert (await laptop.hear_until(lambda heard: "code" in heard))["code"] == 503
     assert await laptop.close_code() == 1013
+
+
+async def test_after_the_store_came_back_empty_all_who_were_in_may_wait(start: Start, redis: Redis) -> None:
+    scene = await start(proxies_count=1, max_waiting_near=1)
+    owner = scene.owner()
+    devices = list[Device]()
+    for _ in range(3):
+        device = await dial(scene, HOME, email=owner.address)
+        if (await device.hear())["code"] == 401:
+            if not devices:
+                await owner.log_in()
+            await owner.approve(device.fp)
+            assert (await device.hear())["code"] == 200
+        devices.append(device)
+    await redis.flushall()
+    await scene.context.presence._refresh()
+    for device in devices:
+        assert (await device.hear_until(lambda heard: "code" in heard))["code"] == 401
 
 
 # The rule itself

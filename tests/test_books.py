@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 from redis.asyncio import Redis
@@ -199,6 +200,48 @@ async def test_what_happens_while_a_book_is_loading_is_in_it(
     assert book.peers[device.fp].name == "and again"
 
 
+async def test_what_comes_while_a_load_fails_is_followed(
+    process: Context, uid: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device, listener = await verified(process, uid), Listener()
+    book = await held(process, uid, listener)
+    began, go_on = asyncio.Event(), asyncio.Event()
+
+    async def fail(uid: str, process: str | None = None) -> None:
+        began.set()
+        await go_on.wait()
+        raise Unreachable
+
+    monkeypatch.setattr(process.store, "load", fail)
+    loading = asyncio.create_task(process.books._load(process.books._shelves[uid], first=False))
+    await began.wait()
+    await process.books.rename(uid, device.fp, "meanwhile")
+    go_on.set()
+    with pytest.raises(Unreachable):
+        await loading
+    assert book.peers[device.fp].name == "meanwhile"
+
+
+async def test_what_comes_while_a_book_loads_is_followed_though_the_next_step_fails(
+    process: Context, uid: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = await verified(process, uid)
+    await process.store.load(uid, "other")
+    gate = Gate(monkeypatch, process.store, "load")
+
+    async def fail(names: Any) -> set[str]:
+        raise Unreachable
+
+    monkeypatch.setattr(process.store, "living", fail)
+    holding = asyncio.create_task(process.books.hold(uid, Listener()))
+    await gate.reached.wait()
+    await process.books.rename(uid, device.fp, "meanwhile")
+    gate.open()
+    with pytest.raises(Unreachable):
+        await holding
+    assert (await held(process, uid, Listener())).peers[device.fp].name == "meanwhile"
+
+
 async def test_who_holds_a_book_that_is_loading_waits_for_it(
     process: Context, uid: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -330,6 +373,50 @@ async def test_who_comes_while_a_book_is_let_go_loads_it_anew(
     assert await listener.hear(lambda change: device.fp in change.fps)
 
 
+async def test_a_book_that_could_not_be_let_go_in_an_outage_is_let_go_later(
+    process: Context, uid: str, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(books_module, "_KEEP_SECONDS", 0.0)
+    lose_interest, tries = process.store.lose_interest, list[str]()
+
+    async def fail_once(uids: Any, name: str) -> None:
+        tries.append(name)
+        if len(tries) == 1:
+            raise Unreachable
+        await lose_interest(uids, name)
+
+    monkeypatch.setattr(process.store, "lose_interest", fail_once)
+    listener = Listener()
+    await held(process, uid, listener)
+    process.books.release(uid, listener)
+    await eventually(lambda: bool(tries) and not process.books._shelves)
+    await eventually(lambda: not process.background._tasks)
+    assert not await redis.exists(f"interest:{{{uid}}}")
+
+
+async def test_who_gives_up_while_a_book_is_let_go_leaves_nothing_that_takes_it_from_the_next(
+    process: Context, uid: str, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, listener = Gate(monkeypatch, process.store, "lose_interest"), Listener()
+    await held(process, uid, listener)
+    process.books.release(uid, listener)
+    shelf = process.books._shelves[uid]
+    process.books._begin_drop(shelf)
+    await gate.reached.wait()
+    monkeypatch.setattr(books_module, "_KEEP_SECONDS", 0.05)
+    holding = asyncio.create_task(process.books.hold(uid, listener))  # as a page does that is closed again
+    await asyncio.sleep(0)
+    holding.cancel()
+    await asyncio.gather(holding, return_exceptions=True)
+    gate.open()
+    await eventually(lambda: not process.background._tasks)
+    await held(process, uid, listener)
+    await asyncio.sleep(0.1)  # nothing tells that nothing happens
+    device = await verified(process, uid)
+    assert await listener.hear(lambda change: device.fp in change.fps)
+    assert await redis.sismember(f"interest:{{{uid}}}", process.process)
+
+
 async def test_a_killed_processs_peers_are_offline_for_whoever_loads_the_book(
     open_process: OpenProcess, redis: Redis
 ) -> None:
@@ -399,7 +486,7 @@ async def test_an_approval_whose_index_fails_is_done_and_indexed_later(
     monkeypatch.setattr(process.store, "index", fail_twice)
     device = await verified(process, uid)
     await eventually(lambda: len(asked) == 3 and not process.background._tasks)
-    assert await redis.sismember(f"books:{device.fp}", uid)
+    assert await redis.zrange(f"books:{device.fp[:32]}", 0, -1) == [uid]
 
 
 async def test_a_revocation_whose_index_stays_is_done_all_the_same(
@@ -989,3 +1076,46 @@ async def test_no_script_touches_the_keys_of_two_users(open_process: OpenProcess
                     seen += 1
                     assert f"{{{each}}}" in words[1], command["command"]
             assert seen > 50
+
+
+async def test_a_book_that_nobody_needs_any_more_is_not_read_anew(
+    process: Context, uid: str, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was let go while it waited for its turn."""
+    await process.books.hold(uid, lambda change: None)
+    shelf = process.books._shelves[uid]
+    for _ in range(books_module._LOADS_AT_ONCE):
+        await process.books._loads.acquire()
+    monkeypatch.setattr(process.store, "load", None)
+    await redis.incr(f"version:{{{uid}}}")
+    checking = asyncio.create_task(process.books.check())
+    await eventually(lambda: process.books._loads.locked() and bool(process.books._loads._waiters))
+    shelf.book = None
+    for _ in range(books_module._LOADS_AT_ONCE):
+        process.books._loads.release()
+    await checking
+
+
+async def test_where_the_store_is_another_one_every_book_is_read_anew_whatever_its_version(
+    process: Context, uid: str, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It came back from an older copy, and had counted to the same number again."""
+    device = await verified(process, uid)
+    book = await process.books.hold(uid, lambda change: None)
+    await process.books.check()
+    await redis.hset(f"peer:{{{uid}}}:{device.fp}", "state", "revoked")
+    await process.books.check()
+    assert book
+    assert book.verified(device.fp), "nobody who keeps to the rules has changed it"
+
+    async def another() -> str:
+        return "another"
+
+    monkeypatch.setattr(process.store, "run_name", another)
+    monkeypatch.setattr(process.store, "versions", AsyncMock(side_effect=Unreachable))
+    with pytest.raises(Unreachable):
+        await process.books.check()
+    monkeypatch.undo()
+    monkeypatch.setattr(process.store, "run_name", another)
+    await process.books.check()
+    assert not book.verified(device.fp)

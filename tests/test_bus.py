@@ -106,6 +106,24 @@ async def test_the_sender_hears_how_many_got_it(here: Far, there: Far) -> None:
     await eventually(lambda: told == [1, 0])
 
 
+async def test_what_waits_for_one_process_leaves_in_one_letter(here: Far, there: Far, redis: Redis) -> None:
+    before = await publishes(redis)
+    told: list[int | None] = []
+    for number in range(bus_module._MOST_AT_ONCE + 1):
+        here.bus.publish("there", Found(fingerprint(), f"u{number}"), told.append)
+        here.bus.publish("nobody", Found(fingerprint(), f"u{number}"))
+    await eventually(lambda: len(there.heard) == bus_module._MOST_AT_ONCE + 1)
+    assert [event.uid for event in there.heard] == [f"u{number}" for number in range(bus_module._MOST_AT_ONCE + 1)]
+    assert told == [1] * len(there.heard)
+    assert await publishes(redis) - before == 4, "two to each of them, since a letter has a largest size"
+
+
+async def publishes(redis: Redis) -> int:
+    """How many PUBLISHes the store has had."""
+    stats = await redis.info("commandstats")
+    return int(stats.get("cmdstat_publish", {"calls": 0})["calls"])
+
+
 async def test_an_event_for_the_process_itself_takes_no_way_around(here: Far) -> None:
     event = Found(fingerprint(), "u1")
     here.bus.publish("here", event)
@@ -184,6 +202,17 @@ async def test_when_too_much_waits_the_next_event_is_refused(
     assert "event=bus_full" in caplog.text
 
 
+async def test_when_what_waits_is_too_large_the_next_event_is_refused(
+    here: Far, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bus_module, "_MOST_BYTES", 2)
+    here.bus.publish("there", a_message())
+    with pytest.raises(Unreachable):
+        here.bus.publish("there", Found(fingerprint(), "u1"))
+    await here.bus.flush()
+    here.bus.publish("there", a_message())
+
+
 async def test_while_the_store_is_lost_events_are_refused_at_once(here: Far) -> None:
     here.contact.lose()
     with pytest.raises(Unreachable):
@@ -206,12 +235,21 @@ async def test_a_fault_in_hearing_one_event_does_not_end_the_subscription(
     assert "event=bus_event_failed" in caplog.text
 
 
-@pytest.mark.parametrize("strange", ["", "{", '{"type":"Of another version"}', '{"type":"Found","fp":7}', "\x00"])
+@pytest.mark.parametrize(
+    "strange", ["", "{", "7", "[7]", '[{"type":"Of another version"}]', '[{"type":"Found","fp":7}]', "\x00"]
+)
 async def test_an_event_that_cannot_be_read_is_passed_over(here: Far, there: Far, redis: Redis, strange: str) -> None:
     assert await redis.publish("process:there", strange) == 1
     here.bus.publish("there", Found(fingerprint(), "u1"))
     await eventually(lambda: len(there.heard) == 1)
     assert there.renewals == 0
+
+
+async def test_an_event_that_cannot_be_read_takes_none_of_its_neighbours_along(there: Far, redis: Redis) -> None:
+    event = Found(fingerprint(), "u1")
+    known = msgspec.json.encode(event).decode()
+    await redis.publish("process:there", f'[{known},{{"type":"Of another version"}},{known}]')
+    await eventually(lambda: there.heard == [event, event])
 
 
 # Losing the subscription
@@ -230,7 +268,7 @@ async def test_a_subscription_that_is_cut_is_built_anew_and_all_is_read_anew(
 @pytest.mark.usefixtures("quick")
 async def test_a_subscription_that_stays_silent_is_built_anew(here: Far, there: Far, redis: Redis) -> None:
     """It is not cut: nothing comes by it any more."""
-    await redis.publish("process:there", msgspec.json.encode(Found(fingerprint(), "u1")))
+    await redis.publish("process:there", msgspec.json.encode([Found(fingerprint(), "u1")]))
     await eventually(lambda: len(there.heard) == 1)
     (connection,) = there.subscriber.connection_pool._in_use_connections
     await connection.send_command("UNSUBSCRIBE")
@@ -262,6 +300,22 @@ async def test_a_fault_of_any_kind_does_not_end_the_listening(
     monkeypatch.setattr(there.subscriber, "pubsub", broken)
     await redis.client_kill_filter(_type="pubsub")
     await eventually(lambda: len(calls) > 1 and there.renewals > 0)
+
+
+async def test_a_process_that_is_not_allowed_to_listen_does_not_start(
+    store_url: str, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bus_module, "_OPEN_SECONDS", 0.2)
+    await redis.acl_setuser(
+        "deaf", enabled=True, nopass=True, keys=["*"], categories=["+@all"], commands=["-subscribe"]
+    )
+    far = Far("deaf", store_url)
+    for client in (far.writer, far.subscriber):
+        client.connection_pool.connection_kwargs |= {"username": "deaf", "password": "any"}
+    with pytest.raises(Unreachable):
+        await far.bus.open()
+    await far.close()
+    await redis.acl_deluser("deaf")
 
 
 # After standing still

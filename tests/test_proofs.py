@@ -1,8 +1,11 @@
 """Proofs over real sockets: nobody is let in as a device that can prove itself, but that device."""
 
+from typing import Any
+
 import pytest
 from redis.asyncio import Redis
 
+from app.errors import Unreachable
 from tests.conftest import Start
 from tests.keys import KEYS, Certificate, Secret, new_certificate, new_secret
 from tests.support import Device, Message, Owner, Scene, eventually, new_fingerprint, text_of
@@ -259,6 +262,22 @@ async def test_a_proof_in_time_stops_the_clock(scene: Scene, key: Key) -> None:
     connection = next(iter(scene.context.connections))
     assert (connection.timer, connection.due) == (None, None)
     assert (await device.ask({"command": "get_list"}))["code"] == 200
+
+
+async def test_a_proof_that_the_store_could_not_take_may_be_shown_again(
+    scene: Scene, key: Key, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner = scene.owner()
+    device, due = await dial(scene, owner, key, await approved(scene, owner, key))
+
+    async def fail(*given: Any, **options: Any) -> None:
+        raise Unreachable
+
+    with monkeypatch.context() as trouble:
+        trouble.setattr(scene.context.books, "admit", fail)
+        assert (await prove(scene, device, key, due["nonce"]))["code"] == 503
+    await device.say({"command": "prove"} | proof_for(scene, key, due["nonce"]))
+    assert await is_welcome(device)
 
 
 async def test_a_revoked_device_stays_out_whatever_it_proves(scene: Scene, key: Key) -> None:

@@ -5,6 +5,7 @@ import json
 from hashlib import sha256, sha512
 from typing import Any
 
+import msgspec
 import pytest
 from redis.asyncio import Redis
 
@@ -437,6 +438,14 @@ async def test_a_message_for_a_peer_that_is_being_let_in_comes_after_its_welcome
     go_on.set()
     await arriving
     assert [set(await tablet.hear()) & {"code", "peers", "offer"} for _ in range(3)] == [{"code"}, {"peers"}, {"offer"}]
+
+
+async def test_a_message_for_a_connection_that_is_in_another_book_by_now_does_not_reach_it(pair: Pair) -> None:
+    message = msgspec.structs.replace(a_delivery(pair), uid=await pair.here.books.enroll(STRANGER))
+    pair.here.bus.publish(pair.there.process, message)
+    assert code_of(await pair.laptop.hear()) == 410
+    await pair.phone.say({"command": "get_list"})
+    assert "peers" in await pair.phone.hear()
 
 
 async def test_a_frame_arrives_as_the_bytes_that_left(pair: Pair) -> None:

@@ -16,6 +16,7 @@ from redis.asyncio import Redis
 from app.bus import Found
 from app.connections import Connection, Connections
 from app.farewells import send_away
+from app.orders import Orders
 from app.owners import Uid
 from app.presence import Presence
 from tests.conftest import OpenProcess
@@ -361,6 +362,20 @@ async def test_a_second_signal_ends_it_at_once(serve: Serve, silent: SilentMailS
         assert await started.exit_code() == 1
         assert started.lines[-1].endswith("event=stopping"), "and it waited for nothing"
         await ended(store)
+
+
+async def test_an_order_that_comes_as_the_work_is_done_is_not_lost() -> None:
+    orders = Orders()
+
+    async def work() -> int:
+        orders._hear()
+        await asyncio.sleep(0)
+        return 7
+
+    done = await orders.unless_told(work())
+    if done:
+        assert done.result() == 7
+        await asyncio.wait_for(orders.next(), 1)
 
 
 async def test_without_uvloop_it_refuses_to_start() -> None:

@@ -190,6 +190,11 @@ async def test_a_worker_that_can_not_start_again_is_tried_until_it_can(tmp_path:
             os.kill(min(workers_of(started)), signal.SIGKILL)
             for code in (-9, 1, 1):
                 await started.line(f"event=worker_ended code={code}")
+            for _ in range(20):  # nobody waits for it: all go to the other one
+                wire = await dial(started.url)
+                wire.transport.write(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                assert b" 200 " in await asyncio.wait_for(wire.answered, SECONDS)
+                wire.transport.abort()
             async with program(*redis) as again:
                 await again.line("Ready to accept connections")
                 await eventually(lambda: started.output.count("event=started") == 3)

@@ -20,11 +20,11 @@ async def test_a_store_that_is_killed_comes_back_with_all_that_it_had(world: Wor
     await world.verdict(f"store killed for {seconds} s")
 
 
-@pytest.mark.skipif(not LONG, reason="the next test stops it too")
-async def test_a_store_that_is_stopped_goes_on(world: World) -> None:
+@pytest.mark.parametrize("seconds", [30] if LONG else [1])
+async def test_a_store_that_is_stopped_goes_on(world: World, seconds: int) -> None:
     with world.store.stopped():
-        await asyncio.sleep(30)
-    await world.verdict("store stopped for 30 s")
+        await asyncio.sleep(seconds)
+    await world.verdict(f"store stopped for {seconds} s")
 
 
 @pytest.mark.parametrize("way", ["killed", "stopped"] if LONG else ["stopped"])

@@ -245,7 +245,9 @@ async def stuck_readers(attack: Attack) -> str:
     attackers = []
     for fp, uid in peers:
         text = json.dumps({"target": fp, "offer": "x" * 7000}).encode()
-        attacker = await attack.dial(frame(0x81, text) * 8, 2.2, reads=False, small=True)  # as the limit of messages allows
+        attacker = await attack.dial(
+            frame(0x81, text) * 8, 2.2, reads=False, small=True
+        )  # as the limit of messages allows
         attacker.transport.write(attack.request(fp=fp, uid=uid))
         assert await attacker.answered == b"101", attacker.heard
         attackers.append((attacker, frame(0x81, text) * 8))
