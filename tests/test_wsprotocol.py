@@ -580,13 +580,21 @@ SLOW_CHUNKS = b"POST /verify HTTP/1.1\r\nHost: book\r\nTransfer-Encoding: chunke
 async def test_a_request_that_is_dripped_ends_in_time(fast: Scene, begin: bytes, drip: bytes, status: bytes) -> None:
     reader, writer = await asyncio.open_connection(fast.http.base_url.host, fast.http.base_url.port)
     writer.write(begin)
-    began, answer = fast.context.wheel.now, asyncio.create_task(reader.read())
+    began, answer = fast.context.wheel.now, asyncio.create_task(first_line(reader))
     while not answer.done():
         writer.write(drip)
         await asyncio.wait((answer,), timeout=0.02)
     assert answer.result()[9:12] == status
     assert REQUEST_SECONDS <= fast.context.wheel.now - began <= 2 * REQUEST_SECONDS + 1  # to begin, and to go on
     writer.close()
+
+
+async def first_line(reader: asyncio.StreamReader) -> bytes:
+    """The first line of an answer, or nothing. Who goes on to drip may be reset before the end of it."""
+    try:
+        return await reader.readuntil(b"\r\n")
+    except asyncio.IncompleteReadError as error:
+        return error.partial
 
 
 async def test_a_connection_that_is_kept_may_rest_between_requests_and_drip_none(fast: Scene) -> None:

@@ -85,6 +85,13 @@ class Attacker(asyncio.Protocol):
             self.transport.write(self._flood)
         self._timer = loop.call_later(self._pause, self._go_on)
 
+    async def fate(self) -> str:
+        """How its request was answered: `waits`, or the code with which it was refused, before the upgrade or after it."""
+        answer = (await self.answered).decode()
+        while answer == "101" and b'"code":' not in self.heard and not self.cut.done():  # noqa: ASYNC110 - in its process
+            await asyncio.sleep(0.01)
+        return "waits" if b'"code":401' in self.heard else "503" if b'"code":503' in self.heard else answer
+
     def connection_lost(self, error: Exception | None) -> None:
         if self._timer:
             self._timer.cancel()
@@ -233,7 +240,7 @@ async def one_address(attack: Attack) -> str:
         attacker.transport.write(attack.request("203.0.113.66", fp=new_fingerprint()))
         attackers.append(attacker)
         await asyncio.sleep(max(0, began + number / 200 - time.monotonic()))
-    answers = Counter([(await each.answered).decode() for each in attackers])
+    answers = Counter([await each.fate() for each in attackers])
     for each in attackers:
         each.transport.abort()
     return "answers " + json.dumps(answers)
