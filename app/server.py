@@ -6,6 +6,7 @@ A request goes to a doorway in handlers/, which asks the rules that hang on the 
 import asyncio
 import contextlib
 import dataclasses
+import gc
 import logging
 import secrets
 import socket
@@ -158,6 +159,7 @@ async def _serve(
     if opened is None:
         return 0
     running = opened.result()
+    _calm_collector()
     ready()
     log.info("event=started port=%d", running.port)
     await orders.next()
@@ -171,6 +173,16 @@ async def _serve(
     closed.result()
     log.info("event=stopped")
     return 0
+
+
+def _calm_collector() -> None:
+    """Have Python look for cycles in young objects only, nearly always.
+
+    To look through all that 10,000 devices keep takes 270 ms, in which nothing else is done, and finds next to nothing.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 10, 50)
 
 
 def _log_fault(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
