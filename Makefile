@@ -5,7 +5,7 @@ python := $(shell cd / && $(PYTHON) -c 'import sys; print(sys.executable)' 2>/de
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run install test chaos fuzz check screens bench bench-scaling mutants lock clean
+.PHONY: run install test chaos floods fuzz check screens bench bench-sockets bench-scaling simulation mutants lock clean
 
 run: $(VENV)/run
 	@exec $(BIN)/python -m app
@@ -28,6 +28,10 @@ endif
 chaos: $(VENV)/dev
 	CHAOS=1 $(BIN)/python -m pytest -q -s tests/chaos
 
+# Floods as large as in the field against a server with 500 devices, and a table of what they noticed; takes four minutes.
+floods: $(VENV)/dev
+	FLOODS=1 $(BIN)/python -m pytest -q -s tests/floods
+
 # Devices and owners do whatever comes to their mind for about ten minutes, other things each time.
 fuzz: $(VENV)/dev
 	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest -q tests/test_authorization.py tests/test_several_books.py
@@ -48,6 +52,10 @@ bench: $(VENV)/dev
 # What a second process gives and takes, and how cost grows with the peers; takes some minutes and wants an idle machine.
 bench-scaling: $(VENV)/dev
 	$(BIN)/python -m bench.scaling
+
+# What a relayed message and an idle device cost; takes two minutes and wants an idle machine.
+bench-sockets: $(VENV)/dev
+	$(BIN)/python -m bench.sockets
 
 # The formulas of docs/scaling.md against 100,000 peers on 50 processes. Takes ten minutes and a gigabyte.
 simulation: $(VENV)/dev

@@ -102,14 +102,14 @@ class Asking:
     async def refuse_hasty(self, owner: OwnerName | None, device: Device, endpoint: str) -> None:
         """Raises TooMany where the device's network is known to ask too often, unless the device itself is in."""
         seconds = self._throttle.overrun(endpoint, device.network)
-        if not seconds:
-            return
-        if owner is None:
-            known = bool(await self._books.store.books_of(device.fp))
-        else:
-            known = await self.is_in(await self._uid_of(owner), device)
-        if not known:
+        if seconds and not await self.knows(owner, device):
             raise TooMany(seconds)
+
+    async def knows(self, owner: OwnerName | None, device: Device) -> bool:
+        """Whether the device is in the book that it means; where it names nobody, in any. Nobody is asked."""
+        if owner is None:
+            return bool(await self._books.store.books_of(device.fp))
+        return await self.is_in(await self._uid_of(owner), device)
 
     async def count(self, device: Device, endpoint: str) -> None:
         """Counts one that waits and asks nobody. Raises TooMany where its network does so too often."""

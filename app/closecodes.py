@@ -7,6 +7,7 @@ class CloseCode(IntEnum):
     """Codes of RFC 6455, section 7.4.1, and our own from the range that section 7.4.2 leaves to applications."""
 
     GOING_AWAY = 1001
+    PROTOCOL_ERROR = 1002
     INVALID_DATA = 1007
     MESSAGE_TOO_BIG = 1009
     INTERNAL_ERROR = 1011

@@ -12,6 +12,7 @@ from app.closecodes import CloseCode
 from app.owners import OwnerName
 from app.pace import Pace
 from app.peers import Device, Fingerprint, Peer
+from app.wheel import Alarm
 
 
 class Stage(Enum):
@@ -53,7 +54,7 @@ class Connection:
     named: bool = False
     rekeying: bool = False
     early: list[bytes] = field(default_factory=list)
-    timer: asyncio.TimerHandle | None = None
+    timer: Alarm | None = None
     looking: asyncio.Lock | None = None
     _greeted: bool = False
 

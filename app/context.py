@@ -15,6 +15,7 @@ from redis.maint_notifications import MaintNotificationsConfig
 from sanic.config import Config
 
 from app.absences import Absences
+from app.admission import Admission
 from app.asking import Asking
 from app.assets import Assets
 from app.background import Background
@@ -26,6 +27,7 @@ from app.contact import Contact
 from app.errors import Unreachable
 from app.farewells import send_away
 from app.limits import Limits
+from app.lobby import Lobby
 from app.mailer import Mailer
 from app.metrics import Metrics
 from app.notices import Notices
@@ -35,13 +37,15 @@ from app.proving import Proving
 from app.sessions import Sessions
 from app.settings import Settings
 from app.signaling import Signaling
+from app.sockets import Unsent
 from app.stamps import Stamps
 from app.stops import Stops
 from app.store import Store
 from app.streams import Streams
 from app.tally import Tally
 from app.throttle import Throttle
-from app.wsprotocol import Pinger
+from app.turns import Turns
+from app.wheel import Wheel
 
 _STORE_CONNECTIONS = 5  # with the bus's two, 7 a process: small hosted stores allow 20, and a deploy overlaps two
 _STORE_SECONDS = 3.0
@@ -72,7 +76,11 @@ class Context:
         subscriber = _connect(settings, store_url, 1, seconds=_BUS_SECONDS)
         self._clients = (commands, writer, subscriber)
         self.background = Background()
-        self.pinger = Pinger()
+        self.wheel = Wheel()
+        self.lobby = Lobby()
+        self.wheel.watch(self.lobby)
+        self.unsent = Unsent()
+        self.turns = Turns()
         self.contact = Contact()
         self.tally = Tally()
         self.store = Store(commands, self.contact, self.tally)
@@ -121,14 +129,17 @@ class Context:
             self.background,
         )
         self.connections = Connections()
+        self.admission = Admission(self.wheel, settings.max_sockets, settings.max_waiting_near)
         self.presence = Presence(
             self.books,
             self.bus,
             self.connections,
+            self.admission,
             self.asking,
             self.notices,
             self.background,
             self.tally,
+            self.wheel,
             wait_timeout=settings.wait_timeout,
             require_proof=settings.require_proof,
         )
@@ -156,7 +167,7 @@ class Context:
         await self.store.open()
         await self.bus.open()
         await self.presence.open()
-        self.pinger.start()
+        self.wheel.start()
         self.metrics.start()
 
     def _lost(self) -> None:
@@ -167,7 +178,6 @@ class Context:
         """Begin to end: pages are let go, sockets are sent away, and meanwhile mails go out."""
         self.draining = True
         self._deadline = asyncio.get_running_loop().time() + _DRAIN_SECONDS
-        self.pinger.stop()
         self.mailer.stop()
         self.streams.end_all()
         await send_away(self.connections, self.presence)
@@ -181,6 +191,7 @@ class Context:
         await self.background.done(self._deadline)  # what was begun by the last requests
         await self.background.close()
         self.metrics.stop()
+        self.wheel.stop()
         leaving = asyncio.create_task(self._take_leave())
         await asyncio.wait((leaving,), timeout=_CLOSE_SECONDS)
         if not leaving.cancel():

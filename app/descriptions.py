@@ -11,6 +11,7 @@ import json
 import re
 from binascii import a2b_base64
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import chain
 
 from app.errors import ForgedDescription
@@ -66,15 +67,16 @@ def check_description(frame: bytes, fp: Fingerprint, certificate: bytes | None) 
             texts.append(inner)
 
 
-def _honest_values(fp: Fingerprint, certificate: bytes | None) -> list[bytes]:
+@lru_cache(maxsize=256)  # a device describes itself several times in a row
+def _honest_values(fp: Fingerprint, certificate: bytes | None) -> tuple[bytes, ...]:
     """What may follow `a=fingerprint:`, in lower case and without blanks; the SHA-256 is the first."""
     hashes = {"sha-256": bytes.fromhex(fp)}
     if certificate is not None:
         hashes |= {name: hashlib.new(name.replace("-", ""), certificate).digest() for name in _OTHER_HASHES}
-    return [f"{name}{digest.hex(':')}".encode() for name, digest in hashes.items()]
+    return tuple(f"{name}{digest.hex(':')}".encode() for name, digest in hashes.items())
 
 
-def _check_text(text: bytes, honest: list[bytes]) -> None:
+def _check_text(text: bytes, honest: tuple[bytes, ...]) -> None:
     """Check each fingerprint that stands in the text, and that a description with media has one."""
     if b":" not in text:  # as in base64
         return

@@ -136,6 +136,14 @@ class TooMany(PeerbookError):
         self.retry_after = retry_after
 
 
+class NoRoom(PeerbookError):
+    """There are as many sockets as there may be, or as many that wait. `retry_after`: seconds until another try."""
+
+    code = 503
+    text = "No room for another socket right now, try again later."
+    retry_after: ClassVar[int] = 30
+
+
 class CrossSite(PeerbookError):
     """A form that was posted by another site's page."""
 

@@ -1,11 +1,21 @@
 """Listeners: the sockets on which connections come in. Each process that serves has one, all of them on one port."""
 
 import contextlib
+import logging
+import resource
 import socket
 
+from app.lobby import MOST
 from app.settings import Settings
 
+log = logging.getLogger("peerbook")
+
 BACKLOG = 1024
+
+_KERNEL_BUFFER = 64 * 1024
+"""Bytes that the system shall keep for a connection each way; by itself it keeps megabytes of what nobody reads."""
+
+_BESIDE = MOST + 64  # what this process holds open beside WebSockets: HTTP, the store, mails, files
 
 
 class ListenError(Exception):
@@ -19,6 +29,20 @@ def listen(settings: Settings) -> list[socket.socket]:
     except (OSError, UnicodeError) as error:  # UnicodeError: a host that can't be a name
         reason = getattr(error, "strerror", None) or error
         raise ListenError(f"Cannot listen on {settings.host}:{settings.port}: {reason}.") from None
+
+
+def room_for(sockets: int) -> int:
+    """Ask the system for so many sockets and what stands open beside them; returns how many sockets it lets us have."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = sockets + _BESIDE
+    if soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    if soft >= wanted:
+        return sockets
+    fewer = max(soft - _BESIDE, soft // 2)
+    log.warning("event=few_descriptors sockets=%d", fewer)
+    return fewer
 
 
 def _listen(host: str, port: int, count: int) -> list[socket.socket]:
@@ -44,6 +68,8 @@ def _bind(host: str, port: int, *, shared: bool) -> socket.socket:
     try:
         listener.setblocking(False)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        for way in (socket.SO_SNDBUF, socket.SO_RCVBUF):  # connections have what their listener has
+            listener.setsockopt(socket.SOL_SOCKET, way, _KERNEL_BUFFER)
         if listener.family == socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         if shared:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import lru_cache, partial
 
 from app.addresses import Address
+from app.admission import Admission
 from app.asking import Asking
 from app.background import Background
 from app.book import Book, Change, Door, Update
@@ -16,7 +17,7 @@ from app.bus import Bus, Found
 from app.claims import CERTIFICATE, is_secret, proof_by
 from app.closecodes import CloseCode
 from app.connections import Connection, Connections, Stage
-from app.errors import TooMany, Unreachable
+from app.errors import NoRoom, PeerbookError, TooMany, Unreachable
 from app.faults import fault
 from app.messages import (
     encode_error,
@@ -30,6 +31,7 @@ from app.notices import Notices
 from app.owners import OwnerName, Uid
 from app.peers import Fingerprint
 from app.tally import Tally
+from app.wheel import Wheel
 
 log = logging.getLogger("peerbook.presence")
 
@@ -54,10 +56,12 @@ class Presence:
         books: Books,
         bus: Bus,
         connections: Connections,
+        admission: Admission,
         asking: Asking,
         notices: Notices,
         background: Background,
         tally: Tally,
+        wheel: Wheel,
         *,
         wait_timeout: int,
         require_proof: bool,
@@ -65,10 +69,12 @@ class Presence:
         self._books = books
         self._process = bus.process
         self._connections = connections
+        self._admission = admission
         self._asking = asking
         self._notices = notices
         self._background = background
         self._tally = tally
+        self._wheel = wheel
         self._wait_timeout = wait_timeout
         self._require_proof = require_proof
         self.proof_timeout = PROOF_SECONDS
@@ -95,6 +101,7 @@ class Presence:
         """Find the connection's book and let it in, or have it wait for its owner."""
         self._connections.add(connection)
         self._note("arrived", connection)
+        self._admission.arrives(connection)
         try:
             await self._find_book(connection)
         except TooMany as error:
@@ -112,9 +119,13 @@ class Presence:
                 await self._arrive_unnamed(connection)
             else:
                 await self._arrive_named(connection, connection.owner)
-        except Unreachable as error:
-            connection.send(encode_error(error))
-            connection.end(CloseCode.TRY_AGAIN_LATER, "out of reach")
+        except (NoRoom, Unreachable) as error:
+            self._send_off(connection, error)
+
+    @staticmethod
+    def _send_off(connection: Connection, error: PeerbookError) -> None:
+        connection.send(encode_error(error))
+        connection.end(CloseCode.TRY_AGAIN_LATER, "no room" if isinstance(error, NoRoom) else "out of reach")
 
     async def leave(self, connection: Connection) -> None:
         """The socket is gone."""
@@ -131,6 +142,7 @@ class Presence:
         """It is here no more; returns what the store has to hear of that."""
         book, was, connection.stage = connection.book, connection.stage, Stage.ENDED
         self._connections.discard(connection)
+        self._admission.leave(connection)
         self._stop_timer(connection)
         self._let_go(connection)
         self._note("left", connection)
@@ -191,6 +203,8 @@ class Presence:
             return
         if connection.book and self._is_denied(connection.book, connection) and not connection.device.invite:
             return self._turn_away(connection)
+        if not connection.device.invite:
+            self._admission.let_wait(connection)
         ask = await self._asking.ask(owner, connection.device, "ws", connection.id)
         if ask.verified and ask.uid and await self._enter(connection, ask.uid):
             return
@@ -213,6 +227,7 @@ class Presence:
             return
         if connection.ended:
             return
+        self._admission.let_wait(connection)
         await self._asking.count(connection.device, "ws")
         if connection.ended:
             return
@@ -305,6 +320,10 @@ class Presence:
     def _wait(self, connection: Connection, pair: str | None) -> None:
         if connection.ended:
             return
+        try:
+            self._admission.let_wait(connection)
+        except NoRoom as error:
+            return self._send_off(connection, error)
         connection.stage, connection.due = Stage.WAITING, None
         self._note("waiting", connection)
         shut_out = connection.book and self._door(connection, connection.book)[0] is Door.PROOF_DEMANDED
@@ -314,6 +333,7 @@ class Presence:
 
     def _demand(self, connection: Connection, claim: str) -> None:
         """It is verified, and has to prove itself."""
+        self._admission.leave(connection)
         connection.stage, connection.due = Stage.WAITING, claim
         self._note("proof_due", connection)
         connection.first_nonce()
@@ -322,7 +342,7 @@ class Presence:
 
     def _end_after(self, seconds: float, connection: Connection, code: CloseCode, reason: str) -> None:
         self._stop_timer(connection)
-        connection.timer = asyncio.get_running_loop().call_later(seconds, connection.end, code, reason)
+        connection.timer = self._wheel.after(seconds, connection.end, code, reason)
 
     # Proving
 
@@ -393,12 +413,12 @@ class Presence:
             if connection.stage is Stage.WAITING:  # an earlier change may have let it in by now
                 await self._admit(connection)
         except Unreachable as error:
-            connection.send(encode_error(error))
-            connection.end(CloseCode.TRY_AGAIN_LATER, "out of reach")
+            self._send_off(connection, error)
 
     def _welcome(self, connection: Connection, book: Book) -> None:
         """200, then the list, then whatever came for it meanwhile."""
         self._stop_timer(connection)
+        self._admission.leave(connection)
         connection.stage, connection.due = Stage.IN, None
         self._note("in", connection)
         connection.send(encode_welcome(book.uid, connection.first_nonce()))
@@ -433,15 +453,17 @@ class Presence:
         if connection.ended:
             return
         self._stop_timer(connection)
+        self._admission.keep(connection)
         connection.stage, connection.due = Stage.ARRIVING, None
         try:
             await self._find_book(connection)
         except TooMany as error:  # all who were here ask at once, so some ask when it is their turn
             self._wait(connection, None)
             self._stop_timer(connection)
-            connection.timer = asyncio.get_running_loop().call_later(
-                error.retry_after, lambda: self._background.start(self._arrive_again(connection))
-            )
+            connection.timer = self._wheel.after(error.retry_after, self._begin_again, connection)
+
+    def _begin_again(self, connection: Connection) -> None:
+        self._background.start(self._arrive_again(connection))
 
     def _settle(self, connection: Connection) -> None:
         """Do what the Book says of this connection: let it in, ask it for proof, shut it out, or nothing."""

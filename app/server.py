@@ -5,6 +5,8 @@ A request goes to a doorway in handlers/, which asks the rules that hang on the 
 
 import asyncio
 import contextlib
+import dataclasses
+import gc
 import logging
 import secrets
 import socket
@@ -32,7 +34,7 @@ from app.handlers.stop import stop
 from app.handlers.verify import verify
 from app.handlers.websocket import websocket
 from app.lifeline import Lifeline
-from app.listeners import BACKLOG
+from app.listeners import BACKLOG, room_for
 from app.orders import Orders
 from app.settings import Settings
 from app.wsprotocol import SocketProtocol
@@ -168,10 +170,12 @@ async def _serve(
 ) -> int:
     asyncio.get_running_loop().set_exception_handler(_log_fault)
     orders = Orders(parent)
+    settings = dataclasses.replace(settings, max_sockets=room_for(settings.max_sockets))
     opened = await orders.unless_told(Running.open(settings, store_url, listener, print, shared_folder))
     if opened is None:
         return 0
     running = opened.result()
+    _calm_collector()
     ready()
     log.info("event=started port=%d", running.port)
     await orders.next()
@@ -185,6 +189,16 @@ async def _serve(
     closed.result()
     log.info("event=stopped")
     return 0
+
+
+def _calm_collector() -> None:
+    """Have Python look for cycles in young objects only, nearly always.
+
+    To look through all that 10,000 devices keep takes 270 ms, in which nothing else is done, and finds next to nothing.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 10, 50)
 
 
 def _log_fault(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -197,6 +197,10 @@ class Settings:
     max_message: int = _setting(_whole(1024, 1 << 24), 65536, "65536", "bytes of a message")
     message_rate: int = _setting(_whole(0, 10_000), 30, "30", "messages a second of one socket")
     message_burst: int = _setting(_whole(1, 100_000), 120, "120", "messages at once of one socket")
+    max_sockets: int = _setting(
+        _whole(4, 1_000_000), 8000, "8000", "sockets of one process; a quarter of them may wait for an owner"
+    )
+    max_waiting_near: int = _setting(_whole(0, 1_000_000), 5, "5", "of those that wait, from one IP (IPv6: /64)")
     max_peers: int = _setting(_whole(1, 10_000), 50, "50", "devices of a book")
     max_requests: int = _setting(
         _whole(1, 100), 5, "5", "open requests of a book; one more replaces the oldest that nobody waits for"

@@ -70,7 +70,7 @@ class Signaling:
     def receive(self, connection: Connection, frame: bytes) -> Awaitable[None] | None:
         """Serve one message. What needs the store is returned to be awaited; the next message waits for it."""
         now = self._contact.clock()
-        taken = connection.pace.takes(now)
+        taken = connection.pace.takes(now, len(frame))
         if connection.pace.flooding:
             connection.end(CloseCode.FLOODING, "too many messages")
             return None

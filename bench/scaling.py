@@ -42,8 +42,8 @@ _NAMES = ("laptop", "phone", "desktop", "tablet", "doorbell")
 # The same server without the pings of idle sockets, so that what is left of its work is presence.
 _SILENT = """
 import functools, sys
-from app import context, wsprotocol
-context.Pinger = functools.partial(wsprotocol.Pinger, every=86400)
+from app import context, wheel
+context.Wheel = functools.partial(wheel.Wheel, every=86400)
 from app.__main__ import main
 sys.exit(main())
 """
@@ -258,6 +258,7 @@ async def a_server(
         "SECRET_KEY": "k" * 32,
         "DATA_DIR": folder,
         "LOG_LEVEL": "warning",
+        "MAX_SOCKETS": "12000",
     }
     async with server(settings, command=command) as running:
         os.sched_setaffinity(running.pid, {core % (os.cpu_count() or 1)})

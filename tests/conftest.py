@@ -105,6 +105,7 @@ async def start(store_url: str, redis: Redis, mailbox: Mailbox) -> AsyncIterator
                 "ask_rate": 0,
                 "message_rate": 0,
                 "max_requests_near": 0,
+                "max_waiting_near": 0,
                 "mail_hourly": 0,
                 "mail_daily": 0,
                 "mail_total_hourly": 0,

@@ -33,6 +33,7 @@ def new_context(store_url: str, **given: Any) -> Context:
         "ask_rate": 0,
         "message_rate": 0,
         "max_requests_near": 0,
+        "max_waiting_near": 0,
         "mail_hourly": 0,
         "mail_daily": 0,
         "mail_total_hourly": 0,

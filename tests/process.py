@@ -32,6 +32,7 @@ _NO_LIMITS = {
     "ASK_RATE": "0",
     "MESSAGE_RATE": "0",
     "MAX_REQUESTS_NEAR": "0",
+    "MAX_WAITING_NEAR": "0",
 }
 
 
@@ -85,6 +86,11 @@ class Program:
                 if self._reader.done():
                     raise AssertionError(f"it ended without a line with {pattern.pattern!r}; it said:\n{self.output}")
                 await self._news.wait()
+
+    def say(self, line: str) -> None:
+        """Write a line to its input."""
+        assert self._process.stdin
+        self._process.stdin.write(f"{line}\n".encode())
 
     async def exit_code(self, seconds: float = SECONDS) -> int:
         """Wait for its end, and for the end of its output."""

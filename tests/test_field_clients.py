@@ -10,7 +10,7 @@ import pytest
 from redis.asyncio import Redis
 from websockets.asyncio.client import connect
 
-from app.wsprotocol import Pinger
+from app.wheel import Wheel
 from tests.conftest import Start
 from tests.support import SECONDS, Scene, new_fingerprint
 
@@ -133,9 +133,9 @@ async def test_8_a_socket_that_answers_no_ping_is_gone(start: Start, monkeypatch
     owner = scene.owner()
     scene.tell_absences_after(0)
     laptop = await scene.join(owner)
-    scene.context.pinger.stop()
-    scene.context.pinger = Pinger(every=2, within=1, tick=0.05)
-    scene.context.pinger.start()
+    scene.context.wheel.stop()
+    scene.context.wheel = Wheel(every=2, within=1, speed=20)
+    scene.context.wheel.start()
     fp = new_fingerprint()
     await owner.do("/peers", fp=fp, name="silent")
     reader, writer = await asyncio.open_connection("127.0.0.1", scene.running.port)

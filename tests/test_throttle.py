@@ -223,6 +223,13 @@ def test_who_sends_a_little_too_fast_is_refused_now_and_then_and_never_cut() -> 
     assert not pace.flooding
 
 
+def test_a_large_message_counts_as_several_and_never_as_more_than_there_may_be_at_once() -> None:
+    pace = Pace(rate=10, burst=5, share=1000)
+    assert [pace.takes(100.0, 1999), pace.takes(100.0, 2000), pace.takes(100.0, 999)] == [True, True, False]
+    assert pace.takes(101.0, 1_000_000)
+    assert not pace.takes(101.0)
+
+
 def test_a_rate_of_0_takes_everything() -> None:
     pace = Pace(rate=0, burst=1)
     assert all(pace.takes(0.0) for _ in range(1000))

@@ -6,7 +6,7 @@ from sanic.exceptions import SanicException
 from sanic.response import HTTPResponse
 
 from app.context import App, Request
-from app.errors import LinkGone, PeerbookError, TooMany
+from app.errors import LinkGone, NoRoom, PeerbookError, TooMany
 from app.faults import fault
 from app.handlers.answers import json_answer
 from app.messages import encode
@@ -37,7 +37,7 @@ def _answer_refusal(request: Request, error: PeerbookError) -> HTTPResponse:
     if isinstance(error, LinkGone) and _wants_page(request):
         return request.app.ctx.pages.render(request, "gone", error.code, text=error.text, what=error.what)
     response = _answer(request, error.code, error.text, error.members())
-    if isinstance(error, TooMany):
+    if isinstance(error, TooMany | NoRoom):
         response.headers["Retry-After"] = str(error.retry_after)
     return response
 

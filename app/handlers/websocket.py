@@ -10,7 +10,7 @@ from app.claims import NO_CLAIM, parse_claim
 from app.closecodes import CloseCode
 from app.connections import Connection
 from app.context import Context, Request
-from app.errors import BadInput
+from app.errors import BadInput, NoRoom
 from app.faults import fault
 from app.handlers.cors import refuse_other_origins
 from app.handlers.places import network_of, place_of
@@ -19,9 +19,14 @@ from app.messages import encode_error
 from app.owners import read_owner
 from app.pace import Pace
 from app.peers import Device, clean_kind, clean_name, parse_fingerprint
-from app.wsprotocol import Upgraded, WebSocket
+from app.sockets import WebSocket
+from app.wsprotocol import Upgraded
 
 log = logging.getLogger("peerbook.websocket")
+
+_SHARES = 64  # the largest message counts as 65
+
+_LARGE = 8 * 1024  # bytes of a message that may take as long as many others: up to a millisecond
 
 websocket = Blueprint("websocket")
 websocket.middleware(refuse_other_origins, "request")
@@ -29,7 +34,12 @@ websocket.middleware(refuse_other_origins, "request")
 
 @websocket.on_request
 async def read_query(request: Request) -> None:
-    """What refuses before the upgrade: a missing or malformed fingerprint, and asking too often. The rest is cleaned."""
+    """What refuses before the upgrade: a missing or malformed fingerprint, asking too often, and want of room.
+
+    The rest is cleaned.
+    """
+    context: Context = request.app.ctx
+    context.admission.refuse_beyond()
     query = request.args
     owner = request.ctx.owner = read_owner(query.get("uid"), query.get("email"))
     device = request.ctx.device = Device(
@@ -41,7 +51,10 @@ async def read_query(request: Request) -> None:
         invite=invite_digest(query.get("invite")),
         network=network_of(request),
     )
-    await request.app.ctx.asking.refuse_hasty(owner, device, "ws")
+    await context.asking.refuse_hasty(owner, device, "ws")
+    crowded = context.admission.is_crowded(device.network) and not device.invite
+    if crowded and not await context.asking.knows(owner, device):
+        raise NoRoom
 
 
 def _read_claim(request: Request) -> str:
@@ -65,9 +78,11 @@ async def connect(request: Request, upgraded: Upgraded) -> None:
         return
     if context.draining:
         return socket.close(CloseCode.GOING_AWAY, "the server restarts")
-    pace = Pace(context.settings.message_rate, context.settings.message_burst)
-    connection = Connection(request.ctx.device, request.ctx.owner, socket.send, partial(_close, context, socket), pace)
-    context.background.start(_converse(context, connection, socket))
+    settings = context.settings
+    pace = Pace(settings.message_rate, settings.message_burst, settings.max_message // _SHARES)
+    close = partial(_close, context, socket)
+    connection = Connection(request.ctx.device, request.ctx.owner, socket.send, close, pace)
+    context.background.start(Conversation(context, connection, socket).begin())
 
 
 def _close(context: Context, socket: WebSocket, code: CloseCode, reason: str) -> None:
@@ -75,25 +90,68 @@ def _close(context: Context, socket: WebSocket, code: CloseCode, reason: str) ->
     socket.close(code, reason)
 
 
-async def _converse(context: Context, connection: Connection, socket: WebSocket) -> None:
-    """Let it arrive, then serve its messages. What it says before its first status waits in the socket."""
+class Conversation:
+    """What goes on over one socket: it arrives, then its messages are served one by one."""
 
-    def receive(message: bytes) -> None:
-        waiting = context.signaling.receive(connection, message)
-        if waiting is not None:
-            socket.pause()
-            context.background.start(resume_after(waiting))
+    __slots__ = ("_connection", "_context", "_socket")
 
-    async def resume_after(waiting: Awaitable[None]) -> None:
+    def __init__(self, context: Context, connection: Connection, socket: WebSocket) -> None:
+        self._context = context
+        self._connection = connection
+        self._socket = socket
+
+    async def begin(self) -> None:
+        """Let it arrive, then serve its messages. What it says before its first status waits in the socket."""
+        self._socket.attach(self)
+        try:
+            await self._count(self._context.presence.arrive(self._connection))
+        except Exception as error:
+            log.error("event=arrival_failed error=%s", fault(error))
+            self._socket.close(CloseCode.INTERNAL_ERROR)
+        self._socket.resume()
+
+    async def _count(self, step: Awaitable[None]) -> None:
+        """Arrive or leave, and be counted meanwhile: not too many do so at the same time."""
+        self._context.lobby.under_way += 1
+        try:
+            await step
+        finally:
+            self._context.lobby.under_way -= 1
+
+    def message(self, data: bytes, is_text: bool) -> None:
+        """Serve it, a large one when its turn has come. A binary one is answered like any bad one."""
+        if not is_text:
+            data = b""
+        if len(data) < _LARGE:
+            self._serve(data)
+        else:
+            self._socket.pause()
+            self._context.turns.wait(len(data), partial(self._serve_late, data))
+
+    def _serve(self, data: bytes) -> bool:
+        """True where it is not done yet, and the socket is paused until then."""
+        waiting = self._context.signaling.receive(self._connection, data)
+        if waiting is None:
+            return False
+        self._socket.pause()
+        self._context.background.start(self._resume_after(waiting))
+        return True
+
+    def _serve_late(self, data: bytes) -> None:
+        try:
+            goes_on = self._serve(data)
+        except Exception as error:  # nobody above us would catch it
+            log.error("event=websocket_handler_failed error=%s", fault(error))
+            return self._socket.close(CloseCode.INTERNAL_ERROR)
+        if not goes_on:
+            self._socket.resume()
+
+    async def _resume_after(self, waiting: Awaitable[None]) -> None:
         try:
             await waiting
         finally:
-            socket.resume()
+            self._socket.resume()
 
-    socket.attach(receive, lambda: context.background.start(context.presence.leave(connection)))
-    try:
-        await context.presence.arrive(connection)
-    except Exception as error:
-        log.error("event=arrival_failed error=%s", fault(error))
-        socket.close(CloseCode.INTERNAL_ERROR)
-    socket.resume()
+    def closed(self) -> None:
+        """The socket is gone."""
+        self._context.background.start(self._count(self._context.presence.leave(self._connection)))

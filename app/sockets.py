@@ -1,0 +1,280 @@
+"""Sockets: an open WebSocket, whose frames are handled where they arrive, without a task or a timer of its own.
+
+Whatever a client sends or fails to read, it costs little, delays nobody else, and ends by itself. The states and limits
+are in docs/websocket.md.
+"""
+
+import asyncio
+import logging
+from enum import Enum, auto
+from typing import Any, Protocol
+
+from app.closecodes import CloseCode
+from app.faults import fault
+from app.frames import BINARY, CLOSE, PING, PONG, TEXT, BadFrame, Reader, check_close, encode_close, encode_frame
+from app.wheel import Wheel
+
+log = logging.getLogger("peerbook.websocket")
+
+MOST_UNSENT = 256 * 1024
+"""Bytes that wait for a slow reader before nothing more is queued for it."""
+
+MOST_UNSENT_IN_ALL = 2 * 1024 * 1024
+"""Bytes that wait for all slow readers of a process before nothing more is queued for any of them."""
+
+DRAIN_WITHIN = 10.0
+"""Seconds in which a peer must read 16 KiB of what waits for it, or all."""
+
+LINGER = 1.0
+"""Seconds a client has to answer our close frame."""
+
+# Beyond so many unsent bytes the transport tells us; what is less is looked at with each ping.
+_UNREAD = 16 * 1024
+
+# Noise is what comes and brings no message. So much may come in one turn of the wheel; a control frame counts as ten,
+# a piece of a frame as one. So ten pings a second are fine, and a large message may come in a hundred pieces a second.
+_MOST_NOISE = 2500
+_PIECE = 512  # and more where MAX_MESSAGE allows messages that have more pieces than that
+_CONTROL_NOISE = 10
+
+_PING = encode_frame(PING, b"")
+
+
+class Application(Protocol):
+    """Who listens to a socket."""
+
+    def message(self, data: bytes, is_text: bool) -> None:
+        """A whole message; text is UTF-8 that was checked."""
+
+    def closed(self) -> None:
+        """It is over. Called once, at the end."""
+
+
+class Unsent:
+    """How many bytes wait for the slow readers of a process."""
+
+    __slots__ = ("size",)
+
+    def __init__(self) -> None:
+        self.size = 0
+
+
+class _State(Enum):
+    OPEN = auto()
+    CLOSING = auto()  # we said close, and wait for the other's
+    OVER = auto()  # nothing more is read or said; the other side hangs up, or is cut
+
+
+_OPEN, _CLOSING, _OVER = _State.OPEN, _State.CLOSING, _State.OVER
+
+
+class WebSocket(asyncio.Protocol):
+    """One open WebSocket. It is born paused: `attach` it to its application, then `resume`."""
+
+    __slots__ = (
+        *("_application", "_connections", "_due", "_heard", "_left", "_most_noise", "_noise", "_paused"),
+        *("_reader", "_slot", "_state", "_transport", "_unsent", "_wheel", "closed"),
+    )
+
+    def __init__(
+        self, transport: asyncio.Transport, most: int, wheel: Wheel, unsent: Unsent, connections: set[Any]
+    ) -> None:
+        self.closed = False
+        self._transport = transport
+        self._reader = Reader(most)
+        self._wheel = wheel
+        self._unsent = unsent
+        self._slot = wheel.next_slot()
+        self._connections = connections
+        self._application: Application | None = None
+        self._state = _OPEN
+        self._paused = True
+        self._heard = True
+        self._most_noise = max(_MOST_NOISE, most // _PIECE)
+        self._noise = 0
+        self._left = 0
+        self._due = 0.0
+        transport.set_write_buffer_limits(high=_UNREAD)
+        connections.add(self)
+        self._slot.add(self)
+
+    # For the application
+
+    def attach(self, application: Application) -> None:
+        """Have `application` hear of each message, and of the end."""
+        self._application = application
+        if self.closed:
+            application.closed()
+
+    def send(self, message: bytes, *, is_text: bool = True) -> bool:
+        """Send a message. False, and nothing is queued, when the socket is closing or the peer reads too slowly."""
+        if self._state is not _OPEN:
+            return False
+        size = self._transport.get_write_buffer_size()
+        if size and (size > MOST_UNSENT or self._unsent.size > MOST_UNSENT_IN_ALL):
+            self.pause_writing()
+            return False
+        self._write(encode_frame(TEXT if is_text else BINARY, message))
+        return True
+
+    def close(self, code: CloseCode, reason: str = "") -> None:
+        """Send a close frame (RFC 6455, section 7.4) and end, with or without the peer's answer."""
+        if self._state is _OPEN:
+            self._state = _CLOSING
+            self._write(encode_close(code, reason))
+            self._hang_up_soon()
+            if code is CloseCode.FLOODING:  # whatever it still says
+                self._end()
+
+    def pause(self) -> None:
+        """Keep further messages back: the application is busy with one."""
+        self._paused = True
+        self._transport.pause_reading()
+
+    def resume(self) -> None:
+        """Go on with what was kept back."""
+        self._paused = False
+        if not self.closed:
+            self._transport.resume_reading()
+            self._read()
+
+    # For the wheel
+
+    def ping(self) -> None:
+        """Ask the peer for a sign of life."""
+        self._noise = 0
+        if self._state is _OPEN:
+            self._heard = False
+            if self._transport.get_write_buffer_size():
+                self.pause_writing()
+            self._write(_PING)
+
+    def expect_life(self) -> None:
+        """Cut a peer that gave no sign of life since the last ping."""
+        if not self._heard and not self._paused:
+            self._transport.abort()
+
+    def beat(self, now: float) -> None:
+        """Cut a peer that has read next to nothing for a while. Its system may take a byte now and then, and so may it."""
+        size = self._transport.get_write_buffer_size()
+        if size <= self._left - _UNREAD:
+            self._wait_for(size)
+        elif now >= self._due:
+            self._wheel.unwatch(self)
+            self.close(CloseCode.TRY_AGAIN_LATER, "you read nothing")
+        if not size:
+            self.resume_writing()
+
+    # For Sanic, which stops by calling these on everything in its set of connections
+
+    def close_if_idle(self) -> bool:
+        """Part of the server's stop."""
+        self.close(CloseCode.GOING_AWAY)
+        return self.closed
+
+    def abort(self) -> None:
+        """Part of the server's stop: end at once."""
+        self._transport.abort()
+
+    # asyncio.Protocol
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes from the peer: answer what the protocol answers, hand on what is a message."""
+        self._heard = True
+        if self._state is not _OVER:
+            self._reader.feed(data)
+            if not self._paused or self._state is _CLOSING:
+                self._read()
+
+    def eof_received(self) -> bool:
+        """The peer will send no more."""
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone, however that came."""
+        self.closed = True
+        self._state = _OVER
+        self._connections.discard(self)
+        self._slot.discard(self)
+        self.resume_writing()
+        if self._application:
+            self._application.closed()
+
+    def pause_writing(self) -> None:
+        """Much is unsent: from now on something must be read."""
+        if not self._left:
+            self._wait_for(self._transport.get_write_buffer_size())
+            self._wheel.watch(self)
+
+    def resume_writing(self) -> None:
+        """It was read."""
+        self._wait_for(0)
+        self._wheel.unwatch(self)
+
+    def _wait_for(self, size: int) -> None:
+        """So much is left to be read, and something of it within a while."""
+        self._unsent.size += size - self._left
+        self._left, self._due = size, self._wheel.now + DRAIN_WITHIN
+
+    def _read(self) -> None:
+        try:
+            while self._state is not _OVER and (not self._paused or self._state is _CLOSING):
+                received = self._reader.read()
+                if received is None:
+                    if self._reader.waits:
+                        self._make_noise(1)
+                    return
+                opcode, payload = received
+                if opcode == CLOSE:
+                    self._hear_close(payload)
+                elif self._state is _CLOSING:
+                    self._make_noise(_CONTROL_NOISE + len(payload) // _PIECE)
+                elif opcode in (TEXT, BINARY):
+                    if self._application:
+                        self._application.message(payload, opcode == TEXT)
+                else:
+                    self._make_noise(_CONTROL_NOISE)
+                    if opcode == PING:
+                        self._pong(payload)
+        except BadFrame as error:
+            self.close(error.code, error.reason)
+            self._end()
+        except Exception as error:  # nobody above us would catch it
+            log.error("event=websocket_handler_failed error=%s", fault(error))
+            self.close(CloseCode.INTERNAL_ERROR)
+
+    def _hear_close(self, payload: bytes) -> None:
+        """Answer it with the same; or it is the answer to ours."""
+        check_close(payload)
+        if self._state is _OPEN:
+            self._write(encode_frame(CLOSE, payload))
+            self._hang_up_soon()
+        self._end()
+
+    def _pong(self, payload: bytes) -> None:
+        if self._state is _OPEN and self._transport.get_write_buffer_size() <= MOST_UNSENT:
+            self._write(encode_frame(PONG, payload))
+
+    def _make_noise(self, noise: int) -> None:
+        self._noise += noise
+        if self._noise > self._most_noise:
+            self.close(CloseCode.FLOODING, "too much that is no message")
+            self._end()
+
+    def _write(self, frame: bytes) -> None:
+        if self._left:
+            self._left += len(frame)
+            self._unsent.size += len(frame)
+        self._transport.write(frame)
+
+    def _end(self) -> None:
+        """Nothing more is read or said. To hang up while the peer still sends would make a reset that eats our close."""
+        if self._state is not _OVER:
+            self._state = _OVER
+            self._reader = Reader(0)
+            if self._transport.can_write_eof() and not self._transport.is_closing():
+                self._transport.write_eof()
+
+    def _hang_up_soon(self) -> None:
+        self._transport.resume_reading()
+        self._wheel.after(LINGER, self._transport.abort)
