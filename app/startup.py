@@ -8,12 +8,13 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 from app.embedded import EmbeddedError, keep_secret
 from app.errors import Unreachable
 from app.faults import OneLine
 from app.listeners import ListenError
+from app.migrations import NewerData
 from app.settings import Settings, SettingsError, read_settings
 
 
@@ -25,10 +26,11 @@ def run(main: Callable[[], int]) -> NoReturn:
     os._exit(code)
 
 
-def start(work: Callable[[Settings], int]) -> int:
+def start(work: Callable[[Settings], int], *, logs: TextIO | None = None) -> int:
     """Do the work with the settings from the environment; returns its exit code, 2 where the settings don't fit.
 
-    It is 1 where the store does not answer. SIGTERM and SIGINT end the program in peace until the work takes them over.
+    It is 1 where the store does not answer. Logs go to stdout unless told otherwise. SIGTERM and SIGINT end the program
+    in peace until the work takes them over.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # mails and logs are seen at once through a pipe, too
@@ -36,11 +38,11 @@ def start(work: Callable[[Settings], int]) -> int:
         return _refuse("uvloop is missing: install what requirements.txt names.")
     try:
         settings = read_settings()
-        _set_up_logs(settings)
+        _set_up_logs(settings, logs or sys.stdout)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: sys.exit(0))
         return work(settings)
-    except (SettingsError, ListenError, EmbeddedError, OSError) as error:
+    except (SettingsError, ListenError, EmbeddedError, NewerData, OSError) as error:
         return _refuse(str(error))
     except Unreachable:
         return _refuse("The store does not answer: check REDIS_URL.", code=1)
@@ -54,8 +56,8 @@ def complete(settings: Settings, port: int) -> Settings:
     return settings
 
 
-def _set_up_logs(settings: Settings) -> None:
-    log = logging.StreamHandler(sys.stdout)
+def _set_up_logs(settings: Settings, stream: TextIO) -> None:
+    log = logging.StreamHandler(stream)
     log.setFormatter(OneLine())
     logging.basicConfig(level=settings.log_level.upper(), handlers=[log])
     logging.getLogger("sanic").setLevel(logging.WARNING)
