@@ -508,7 +508,7 @@ class Store:
         pipeline = self.redis.pipeline(transaction=False)
         for report in reports:
             for fp, peer in report.peers.items():
-                if peer and peer.verified:
+                if peer and peer.state != "revoked":  # one that was entered ahead is found there as well
                     pipeline.zadd(_index_key(fp), {report.owner.uid: 0})
                 else:
                     pipeline.zrem(_index_key(fp), report.owner.uid)
