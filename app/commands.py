@@ -35,7 +35,7 @@ def doctor(*, release: bool, send_to: Address | None, as_json: bool) -> int:
     def tell(finding: Finding) -> None:
         findings.append(finding)
         if not as_json:
-            print(f"{finding.level:<5} {finding.what:<12} {finding.text}", flush=True)
+            print(f"{finding.level:<5} {finding.what:<13} {finding.text}", flush=True)
 
     code = _until_interrupted(lambda: _examine(tell, release=release, send_to=send_to))
     fits = code == 0 and all(finding.level != "fail" for finding in findings)
@@ -146,6 +146,9 @@ def _until_interrupted(work: Callable[[], int]) -> int:
         return work()
     except BackupError as error:
         _say(str(error))
+        return 1
+    except OSError as error:  # a file that is not there, a full disk, a reader that left
+        _say(f"Cannot use {error.filename or 'the file'}: {error.strerror}.")
         return 1
     except KeyboardInterrupt:
         _say("Interrupted.")
