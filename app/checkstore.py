@@ -168,6 +168,8 @@ def _explain(error: Unreachable, settings: Settings, scheme: str) -> str:
         return f"nobody knows its host: check {where}."
     if is_by(ConnectionRefusedError):
         return f"nobody listens there: start it, or check the host and port of {where}."
+    if is_by(TimeoutError) and scheme == "rediss":
+        return f"it does not answer in time, or does not speak TLS there: check host and port in {where}."
     if is_by(TimeoutError):
         return f"it does not answer in time: check the host, port and firewall of {where}."
     if scheme == "rediss":

@@ -35,7 +35,7 @@ def doctor(*, release: bool, send_to: Address | None, as_json: bool) -> int:
     def tell(finding: Finding) -> None:
         findings.append(finding)
         if not as_json:
-            print(f"{finding.level:<5} {finding.what:<13} {finding.text}", flush=True)
+            print(f"{finding.level:<5} {finding.what:<14} {finding.text}", flush=True)
 
     code = _until_interrupted(lambda: _examine(tell, release=release, send_to=send_to))
     fits = code == 0 and all(finding.level != "fail" for finding in findings)

@@ -38,7 +38,7 @@ TYPES = {
 async def load(redis: Redis, dump: Path) -> None:
     """Fill the store with a dump."""
     pipeline: Any = redis.pipeline()
-    write = {
+    write: dict[str, Any] = {
         "string": lambda key, value: pipeline.set(key, value),
         "hash": lambda key, value: pipeline.hset(key, mapping=value),
         "list": lambda key, value: pipeline.rpush(key, *value),
@@ -53,7 +53,7 @@ async def load(redis: Redis, dump: Path) -> None:
     await pipeline.execute()
 
 
-async def contents(redis: Redis) -> dict[str, Any]:
+async def contents(redis: Any) -> dict[str, Any]:
     """All keys with what they hold, as bytes."""
     return {key: await redis.dump(key) for key in await redis.keys("*")}
 
@@ -88,7 +88,7 @@ async def uid_of(process: Context) -> str:
 
 async def test_a_start_brings_a_store_to_the_present_layout(process: Context, redis: Redis) -> None:
     assert await redis.get("schema") == str(SCHEMA)
-    kinds = {key: await redis.type(key) for key in await redis.keys("*")}
+    kinds = {str(key): await redis.type(key) for key in await redis.keys("*")}
     assert {key: kind for key, kind in kinds.items() if TYPES[key.partition(":")[0]] != kind} == {}
     assert all(len(key) == len("books:") + 32 for key in kinds if key.startswith("books:"))
 
@@ -147,7 +147,7 @@ async def test_whom_the_owner_did_not_want_is_still_unwanted(process: Context) -
 
 
 async def test_what_ends_by_itself_still_does(process: Context, redis: Redis) -> None:
-    lasting = {key for key in await redis.keys("*") if await redis.ttl(key) < 0}
+    lasting = {str(key) for key in await redis.keys("*") if await redis.ttl(key) < 0}
     assert {key.partition(":")[0] for key in lasting} <= {*TYPES} - {"process", "request", "stop", "limit"}
     uid = await redis.get("uid:nobody@example.org")
     assert uid
