@@ -27,7 +27,7 @@ Tell = Callable[[int, int], None]
 """Hears how much of how much is done."""
 
 _AT_ONCE = 100
-_BYTES_AT_ONCE = 1 << 20
+_BYTES_AT_ONCE = 1 << 18
 _SCANNED = 1000  # keys that the store looks at in one step
 
 _Seconds = Annotated[int, msgspec.Meta(ge=0, lt=1 << 40)]

@@ -25,6 +25,7 @@ from app.settings import Settings, SettingsError, read_settings
 from app.startup import complete, start
 from app.store import SCHEMA, Store
 
+_STORE_SECONDS = 30.0  # a book of ten thousand devices takes its time
 _INTERRUPTED = 130  # what shells say of a program that Ctrl-C ended
 
 
@@ -120,7 +121,7 @@ async def _import(store: Store, file: BinaryIO, backup: Backup, *, yes: bool, ma
 
 def _with_store(settings: Settings, work: Callable[[Store], Coroutine[Any, Any, Any]]) -> Any:
     async def with_it(store_url: str) -> Any:
-        async with lone_store(settings, store_url) as store:
+        async with lone_store(settings, store_url, seconds=_STORE_SECONDS) as store:
             await store.open()
             return await work(store)
 

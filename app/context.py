@@ -179,9 +179,9 @@ class Context:
 
 
 @contextlib.asynccontextmanager
-async def lone_store(settings: Settings, store_url: str) -> AsyncIterator[Store]:
-    """The store alone, for commands that serve nobody. Its scripts are loaded by `open`."""
-    client = connect(settings, store_url, 2)
+async def lone_store(settings: Settings, store_url: str, *, seconds: float = _STORE_SECONDS) -> AsyncIterator[Store]:
+    """The store alone, for commands that serve nobody, which wait so long for an answer. `open` loads its scripts."""
+    client = connect(settings, store_url, 2, seconds=seconds)
     try:
         yield Store(client, Contact())
     finally:
