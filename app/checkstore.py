@@ -23,9 +23,12 @@ _CLOCK_SECONDS = 30
 _NEARLY_FULL = 0.9
 
 
-async def check_store(store: Store, settings: Settings, store_url: str, *, migrate: bool) -> AsyncIterator[Finding]:
-    """Everything about the store; `migrate`: bring an older layout to the present one."""
-    where = urlsplit(store_url)
+async def check_store(store: Store, settings: Settings, store_url: str, *, release: bool) -> AsyncIterator[Finding]:
+    """Everything about the store. `release`: bring an older layout to the present one, unless something does not fit.
+
+    Then the old version goes on, and could not read it.
+    """
+    where, fits = urlsplit(store_url), True
     try:
         facts = await store.facts()
         yield ok("store", "it answers.")
@@ -33,23 +36,24 @@ async def check_store(store: Store, settings: Settings, store_url: str, *, migra
             yield ok("store TLS", f"encrypted, REDIS_TLS_VERIFY={settings.redis_tls_verify}.")
         elif where.scheme == "redis" and not is_near(where.hostname):
             yield note("store TLS", "books go to the store in the clear: use its rediss:// address if it has one.")
-        for finding in _judge(facts, settings):
+        for finding in _judge(facts, settings, release=release):
+            fits = fits and finding.level != "fail"
             yield finding
         await store.open()
-        async for finding in _check_data(store, migrate=migrate):
+        async for finding in _check_data(store, migrate=release and fits):
             yield finding
     except Unreachable as error:
         yield fail("store", _explain(error, settings, where.scheme))
 
 
-def _judge(facts: Facts, settings: Settings) -> Iterator[Finding]:
+def _judge(facts: Facts, settings: Settings, *, release: bool) -> Iterator[Finding]:
     yield _judge_version(facts)
     yield _judge_eviction(facts)
     yield _judge_memory(facts)
     if settings.embedded:  # it is ours, and as it should be
         return
     yield _judge_persistence(facts)
-    yield _judge_connections(facts, settings.workers)
+    yield _judge_connections(facts, settings.workers, release=release)
     yield _judge_distance(facts)
     yield _judge_clock(facts)
 
@@ -94,11 +98,12 @@ def _judge_persistence(facts: Facts) -> Finding:
     return note("persistence", "a restart of the store loses all books: turn persistence on, or export every day.")
 
 
-def _judge_connections(facts: Facts, workers: int) -> Finding:
+def _judge_connections(facts: Facts, workers: int, *, release: bool) -> Finding:
     most, taken = int(facts.info.get("maxclients", 0)), int(facts.info.get("connected_clients", 0))
     left, needed = most - taken, CONNECTIONS * workers
     if most and left < needed:
-        return fail(
+        blocks = note if release else fail  # the next version is none the worse for it
+        return blocks(
             "connections",
             f"{left} of {most} left, and a restart needs {needed} beside those of the old process: "
             "choose a larger plan, or run fewer processes.",

@@ -22,7 +22,7 @@ async def examine(
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(lone_store(settings, store_url)) if store_url else None
         if store and store_url:
-            async for finding in check_store(store, settings, store_url, migrate=release):
+            async for finding in check_store(store, settings, store_url, release=release):
                 yield finding
                 if (finding.level, finding.what) == ("fail", "store"):
                     store = None  # out of reach

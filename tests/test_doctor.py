@@ -30,7 +30,7 @@ from tests.process import (
 from tests.support import Mailbox, open_mailbox, text_of
 
 SECRET = "k" * 32
-COMMAND_SECONDS = 30.0
+COMMAND_SECONDS = 50.0
 
 
 @dataclass(frozen=True)
@@ -285,14 +285,17 @@ async def test_a_store_that_is_nearly_full_is_named(sound: SetUp) -> None:
 
 async def test_too_few_connections_are_named(sound: SetUp) -> None:
     async with store("--maxclients", "7") as port:
-        what, text = await broken_store(sound, REDIS_URL=f"redis://127.0.0.1:{port}")
-        assert what == "connections"
-        assert text.startswith("6 of 7 left, and a restart needs 7")
+        url = f"redis://127.0.0.1:{port}"
+        said = await doctor(sound.settings, REDIS_URL=url)
+        assert set(said.faults) == {"connections", "BASE_URL"}, "and nobody serves with this store"
+        assert said.faults["connections"].startswith("6 of 7 left, and a restart needs 7")
+        said = await doctor(sound.settings, "--release", REDIS_URL=url)
+        assert (said.code, said.findings["connections"][0]) == (0, "note"), "no reason to stay with the old version"
         async with AsyncExitStack() as stack:
             for _ in range(7):
-                client = await stack.enter_async_context(Redis.from_url(f"redis://127.0.0.1:{port}"))
+                client = await stack.enter_async_context(Redis.from_url(url))
                 await client.ping()
-            what, text = await broken_store(sound, REDIS_URL=f"redis://127.0.0.1:{port}")
+            what, text = await broken_store(sound, REDIS_URL=url)
             assert (what, text.split(":")[0]) == ("store", "it takes no more connections")
 
 
@@ -324,6 +327,13 @@ async def test_an_older_store_is_migrated_by_a_release_and_by_nothing_else(sound
         said = await doctor(sound.settings, "--release", REDIS_URL=url)
         assert said.findings["data"] == ("ok", f"migrated from schema 0 to {SCHEMA}.")
         assert await redis.get("schema") == b"%d" % SCHEMA
+
+
+async def test_a_release_that_fails_migrates_nothing(sound: SetUp) -> None:
+    async with store("--maxmemory-policy", "allkeys-lru") as port, Redis.from_url(f"redis://127.0.0.1:{port}") as redis:
+        await redis.set("schema", 0)
+        assert (await broken_store(sound, REDIS_URL=f"redis://127.0.0.1:{port}"))[0] == "eviction"
+        assert await redis.get("schema") == b"0"
 
 
 # Broken set-ups: mail
