@@ -85,12 +85,12 @@ class Session:
 class Facts:
     """What the store says of itself. `info`: as INFO has it. `saves`: when it saves, None where it doesn't tell.
 
-    `clock` is its time (Unix seconds), `answers` the seconds that it took to answer, as a median.
+    `ahead`: the seconds by which our clock is before its own; `answers`: those that it took to answer, as a median.
     """
 
     info: Mapping[str, Any]
     saves: str | None
-    clock: float
+    ahead: float
     answers: float
 
 
@@ -552,6 +552,7 @@ class Store:
         for _ in range(5):
             began = time.perf_counter()
             seconds, micros = await self._again(self.redis.time)
+            ahead = time.time() - seconds - micros / 1e6
             rounds.append(time.perf_counter() - began)
         info = await self._again(self.redis.info)
         try:
@@ -560,7 +561,7 @@ class Store:
             if not isinstance(error.__cause__, ResponseError):
                 raise
             saves = None
-        return Facts(info, saves, seconds + micros / 1e6, sorted(rounds)[len(rounds) // 2])
+        return Facts(info, saves, ahead, sorted(rounds)[len(rounds) // 2])
 
     async def leave_nonce(self, nonce: str, seconds: int) -> None:
         """Whoever asks this store for the nonce within so many seconds finds it."""
