@@ -178,7 +178,8 @@ def _explain(error: Unreachable, settings: Settings, scheme: str) -> str:
         return f"it does not answer in time: check the host, port and firewall of {where}."
     if scheme == "rediss":
         return f"it does not speak TLS there: use redis:// in {where}, or its port for TLS."
-    return f"it ends the connection: if it wants TLS, use rediss:// in {where}."
+    # A store that is full says so and hangs up, and we may be cut off before we hear that.
+    return f"it ends the connection: it takes no more of them, or it wants TLS; for that use rediss:// in {where}."
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

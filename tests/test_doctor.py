@@ -5,7 +5,7 @@ import json
 import re
 import ssl
 import tempfile
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,9 @@ import trustme
 from aiosmtpd.smtp import AuthResult
 from redis.asyncio import Redis
 
+from app.addresses import parse_address
+from app.doctor import examine
+from app.settings import read_settings
 from app.store import SCHEMA
 from tests.process import (
     SERVE,
@@ -28,6 +31,8 @@ from tests.process import (
     server,
 )
 from tests.support import Mailbox, open_mailbox, text_of
+
+Look = Callable[..., Awaitable["Said"]]
 
 SECRET = "k" * 32
 COMMAND_SECONDS = 50.0
@@ -65,23 +70,38 @@ async def doctor(settings: Mapping[str, str], *arguments: str, **more: str) -> S
     return Said(end.code, {row[2]: (row[1], row[3]) for row in rows if row})
 
 
+async def examined(settings: Mapping[str, str], *arguments: str, **more: str) -> Said:
+    """What the doctor finds, without a program around it: starting one takes longer than looking."""
+    read = read_settings(dict(settings) | more)
+    send_to = parse_address(arguments[1]) if "--send-to" in arguments else None
+    release = "--release" in arguments
+    found = [each async for each in examine(read, read.store_url, release=release, send_to=send_to)]
+    return Said(
+        int(any(each.level == "fail" for each in found)), {each.what: (each.level, each.text) for each in found}
+    )
+
+
 @asynccontextmanager
 async def relay(
     port: int, *, there: Callable[[bytes], bytes] = bytes, back: Callable[[bytes], bytes] = bytes, late: float = 0
 ) -> AsyncIterator[int]:
     """Something in between that changes what it passes on, and is so many seconds late; its port."""
     tasks: set[asyncio.Task[None]] = set()
+    writers: list[asyncio.StreamWriter] = []
 
     async def pump(
         reader: asyncio.StreamReader, writer: asyncio.StreamWriter, change: Callable[[bytes], bytes]
     ) -> None:
-        while data := await reader.read(65536):
-            await asyncio.sleep(late)
-            writer.write(change(data))
-        writer.close()
+        try:
+            while data := await reader.read(65536):
+                await asyncio.sleep(late)
+                writer.write(change(data))
+        finally:
+            writer.close()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         far_reader, far_writer = await asyncio.open_connection("127.0.0.1", port)
+        writers.extend((writer, far_writer))
         tasks.update(
             (asyncio.create_task(pump(reader, far_writer, there)), asyncio.create_task(pump(far_reader, writer, back)))
         )
@@ -94,6 +114,7 @@ async def relay(
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*(writer.wait_closed() for writer in writers), return_exceptions=True)
 
 
 @asynccontextmanager
@@ -191,7 +212,7 @@ async def test_it_sends_one_mail_if_it_is_asked_to(sound: SetUp) -> None:
 async def test_a_mail_that_is_refused_is_a_fault(sound: SetUp) -> None:
     sound.mail.refuse = "550 we know nobody of that name"
     try:
-        what, text = (await doctor(sound.settings, "--send-to", "you@example.org")).fault()
+        what, text = (await examined(sound.settings, "--send-to", "you@example.org")).fault()
     finally:
         sound.mail.refuse = ""
     assert what == "mail sent"
@@ -210,13 +231,13 @@ async def test_a_missing_secret_is_named(sound: SetUp) -> None:
 # Broken set-ups: the store
 
 
-async def broken_store(sound: SetUp, **settings: str) -> tuple[str, str]:
+async def broken_store(sound: SetUp, look: Look = examined, **settings: str) -> tuple[str, str]:
     """The fault that the doctor finds before a release."""
-    return (await doctor(sound.settings, "--release", **settings)).fault()
+    return (await look(sound.settings, "--release", **settings)).fault()
 
 
 async def test_a_store_that_nobody_serves_is_named(sound: SetUp) -> None:
-    what, text = await broken_store(sound, REDIS_URL=f"redis://127.0.0.1:{free_port()}")
+    what, text = await broken_store(sound, doctor, REDIS_URL=f"redis://127.0.0.1:{free_port()}")
     assert (what, text) == ("store", "nobody listens there: start it, or check the host and port of REDIS_URL.")
 
 
@@ -241,10 +262,10 @@ async def test_a_certificate_that_does_not_verify_is_named_and_what_helps_does(s
     async with store(*options, *files) as plain_port:
         url = f"rediss://127.0.0.1:{port}"
         unverified, unchecked, unencrypted, encrypted = await asyncio.gather(
-            broken_store(sound, REDIS_TLS_URL=url),
+            broken_store(sound, doctor, REDIS_TLS_URL=url),
             doctor(sound.settings, "--release", REDIS_TLS_URL=url, REDIS_TLS_VERIFY="none"),
-            broken_store(sound, REDIS_TLS_URL=f"rediss://127.0.0.1:{plain_port}"),
-            broken_store(sound, REDIS_URL=f"redis://127.0.0.1:{port}"),
+            broken_store(sound, doctor, REDIS_TLS_URL=f"rediss://127.0.0.1:{plain_port}"),
+            broken_store(sound, doctor, REDIS_URL=f"redis://127.0.0.1:{port}"),
         )
         assert "REDIS_TLS_VERIFY=none" in unverified[1]
         assert (unchecked.code, unchecked.findings["store TLS"][0]) == (0, "ok")
@@ -258,21 +279,21 @@ async def test_a_store_that_is_too_old_is_named(sound: SetUp) -> None:
         return re.sub(rb"redis_version:7\.0\.15", b"redis_version:6.2.14", answer)
 
     async with relay(sound.redis_port, back=lie) as port:
-        what, text = await broken_store(sound, REDIS_URL=f"redis://:sesame@127.0.0.1:{port}")
+        what, text = await broken_store(sound, doctor, REDIS_URL=f"redis://:sesame@127.0.0.1:{port}")
     assert what == "store version"
     assert "too old: choose Redis 7 or Valkey" in text
 
 
 async def test_a_store_that_throws_books_away_is_named(sound: SetUp) -> None:
     async with store("--maxmemory", "25mb", "--maxmemory-policy", "allkeys-lru") as port:
-        what, text = await broken_store(sound, REDIS_URL=f"redis://127.0.0.1:{port}")
+        what, text = await broken_store(sound, doctor, REDIS_URL=f"redis://127.0.0.1:{port}")
     assert what == "eviction"
     assert text.startswith("allkeys-lru throws books away")
 
 
 async def test_a_store_that_throws_away_only_what_ends_anyway_will_do(sound: SetUp) -> None:
     async with store("--maxmemory", "25mb", "--maxmemory-policy", "volatile-lru") as port:
-        said = await doctor(sound.settings, "--release", REDIS_URL=f"redis://127.0.0.1:{port}")
+        said = await examined(sound.settings, "--release", REDIS_URL=f"redis://127.0.0.1:{port}")
     assert (said.code, said.findings["eviction"]) == (0, ("ok", "volatile-lru."))
     assert said.findings["persistence"][0] == "note", "it works, and what it holds does not last"
 
@@ -289,22 +310,22 @@ async def test_a_store_that_is_nearly_full_is_named(sound: SetUp) -> None:
 async def test_too_few_connections_are_named(sound: SetUp) -> None:
     async with store("--maxclients", "7") as port:
         url = f"redis://127.0.0.1:{port}"
-        said = await doctor(sound.settings, REDIS_URL=url)
+        said = await examined(sound.settings, REDIS_URL=url)
         assert set(said.faults) == {"connections", "BASE_URL"}, "and nobody serves with this store"
         assert said.faults["connections"].startswith("6 of 7 left, and a restart needs 7")
-        said = await doctor(sound.settings, "--release", REDIS_URL=url)
+        said = await examined(sound.settings, "--release", REDIS_URL=url)
         assert (said.code, said.findings["connections"][0]) == (0, "note"), "no reason to stay with the old version"
         async with AsyncExitStack() as stack:
             for _ in range(7):
                 client = await stack.enter_async_context(Redis.from_url(url))
                 await client.ping()
             what, text = await broken_store(sound, REDIS_URL=url)
-            assert (what, text.split(":")[0]) == ("store", "it takes no more connections")
+            assert (what, "it takes no more " in text) == ("store", True)
 
 
 async def test_a_store_far_away_is_noted(sound: SetUp) -> None:
     async with relay(sound.redis_port, late=0.03) as port:  # there and back
-        said = await doctor(sound.settings, "--release", REDIS_URL=f"redis://:sesame@127.0.0.1:{port}")
+        said = await examined(sound.settings, "--release", REDIS_URL=f"redis://:sesame@127.0.0.1:{port}")
     level, text = said.findings["round trip"]
     assert (said.code, level) == (0, "note")
     assert "put server and store into one region" in text
@@ -323,7 +344,7 @@ async def test_a_clock_that_is_wrong_is_named(sound: SetUp) -> None:
 async def test_data_of_a_newer_program_are_named(sound: SetUp) -> None:
     async with store() as port, Redis.from_url(f"redis://127.0.0.1:{port}") as redis:
         await redis.set("schema", SCHEMA + 1)
-        what, text = await broken_store(sound, REDIS_URL=f"redis://127.0.0.1:{port}")
+        what, text = await broken_store(sound, doctor, REDIS_URL=f"redis://127.0.0.1:{port}")
     assert what == "data"
     assert text.startswith("The store holds data of a newer peerbook")
 
@@ -332,7 +353,7 @@ async def test_an_older_store_is_migrated_by_a_release_and_by_nothing_else(sound
     async with store() as port, Redis.from_url(f"redis://127.0.0.1:{port}") as redis:
         url = f"redis://127.0.0.1:{port}"
         await redis.set("schema", 0)
-        said = await doctor(sound.settings, REDIS_URL=url)
+        said = await examined(sound.settings, REDIS_URL=url)
         assert said.findings["data"] == ("note", f"schema 0; the next start brings it to {SCHEMA}.")
         assert await redis.get("schema") == b"0"
         said = await doctor(sound.settings, "--release", REDIS_URL=url)
@@ -400,20 +421,20 @@ async def test_a_mail_server_that_refuses_the_password_or_its_certificate_is_nam
 # Broken set-ups: the way from the outside
 
 
-async def broken_web(sound: SetUp, **settings: str) -> tuple[str, str]:
-    return (await doctor(sound.settings, **settings)).fault()
+async def broken_web(sound: SetUp, look: Look = examined, **settings: str) -> tuple[str, str]:
+    return (await look(sound.settings, **settings)).fault()
 
 
 async def test_an_origin_where_nobody_answers_is_named(sound: SetUp) -> None:
     origin = f"http://127.0.0.1:{free_port()}"
-    assert await broken_web(sound, BASE_URL=origin) == (
+    assert await broken_web(sound, doctor, BASE_URL=origin) == (
         "BASE_URL",
         f"nobody answers at {origin}: start the server, or check BASE_URL and the proxy before it.",
     )
 
 
 async def test_another_server_at_the_origin_is_named(sound: SetUp) -> None:
-    what, text = await broken_web(sound, SECRET_KEY="o" * 32)
+    what, text = await broken_web(sound, doctor, SECRET_KEY="o" * 32)
     assert (what, "another SECRET_KEY" in text) == ("BASE_URL", True)
 
 
