@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -30,6 +30,7 @@ from app.limits import Limits
 from app.lobby import Lobby
 from app.mailer import Mailer
 from app.metrics import Metrics
+from app.migrations import bring_up_to_date
 from app.notices import Notices
 from app.pages import Pages
 from app.presence import Presence
@@ -71,9 +72,9 @@ class Context:
         self.process = secrets.token_hex(6)
         self.draining = False
         self._deadline: float | None = None
-        commands = _connect(settings, store_url, _STORE_CONNECTIONS)
-        writer = _connect(settings, store_url, 1, seconds=_BUS_SECONDS)
-        subscriber = _connect(settings, store_url, 1, seconds=_BUS_SECONDS)
+        commands = connect(settings, store_url, _STORE_CONNECTIONS)
+        writer = connect(settings, store_url, 1, seconds=_BUS_SECONDS)
+        subscriber = connect(settings, store_url, 1, seconds=_BUS_SECONDS)
         self._clients = (commands, writer, subscriber)
         self.background = Background()
         self.wheel = Wheel()
@@ -163,8 +164,12 @@ class Context:
         )
 
     async def open(self) -> None:
-        """Begin: the store's scripts, this process's lease and channel. Raises Unreachable without a store."""
+        """Begin: the store's scripts and layout, this process's lease and channel.
+
+        Raises Unreachable without a store, and NewerData where only a newer program can read what it holds.
+        """
         await self.store.open()
+        await bring_up_to_date(self.store)
         await self.bus.open()
         await self.presence.open()
         self.wheel.start()
@@ -207,7 +212,17 @@ class Context:
             await client.aclose(close_connection_pool=True)
 
 
-def _connect(settings: Settings, url: str, most: int, *, seconds: float = _STORE_SECONDS) -> Redis:
+@contextlib.asynccontextmanager
+async def lone_store(settings: Settings, store_url: str, *, seconds: float = _STORE_SECONDS) -> AsyncIterator[Store]:
+    """The store alone, for commands that serve nobody, which wait so long for an answer. `open` loads its scripts."""
+    client = connect(settings, store_url, 2, seconds=seconds)
+    try:
+        yield Store(client, Contact(), Tally())
+    finally:
+        await client.aclose(close_connection_pool=True)
+
+
+def connect(settings: Settings, url: str, most: int, *, seconds: float = _STORE_SECONDS) -> Redis:
     """A client of the store with at most so many connections, which waits so long for one of them and for each answer.
 
     It does nothing a second time by itself: what may be repeated, the store repeats. It connects without a greeting,

@@ -27,6 +27,10 @@ class EmbeddedError(Exception):
     """The built-in store can't start; the message is one sentence for the person who starts the server."""
 
 
+class InUse(EmbeddedError):
+    """Another server runs with the data in this folder."""
+
+
 class EmbeddedStore:
     """A store server that lives and dies with this process. Start it from the main thread, and use it as a context."""
 
@@ -127,7 +131,7 @@ def _lock(folder: Path) -> IO[str]:
         except BlockingIOError:
             if time.monotonic() >= deadline:
                 lock.close()
-                raise EmbeddedError(f"Another server is running with the data in {folder}.") from None
+                raise InUse(f"Another server is running with the data in {folder}.") from None
             time.sleep(0.05)
         else:
             return lock

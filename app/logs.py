@@ -6,11 +6,11 @@ An event is written as `event=<noun> key=value …`; what a library says, in its
 import json
 import logging
 import re
-import sys
 from collections.abc import Iterator
 from contextvars import ContextVar
 from copy import copy
 from datetime import UTC, datetime
+from typing import TextIO
 
 from app.faults import fault
 
@@ -54,9 +54,9 @@ class Lines(logging.Formatter):
             yield "error", fault(error)
 
 
-def set_up(level: str, form: str) -> None:
-    """Write the events of that level and above to standard output, as `logfmt` or `json`."""
-    log = logging.StreamHandler(sys.stdout)
+def set_up(level: str, form: str, stream: TextIO) -> None:
+    """Write the events of that level and above to the stream, as `logfmt` or `json`."""
+    log = logging.StreamHandler(stream)
     log.setFormatter(Lines(as_json=form == "json"))
     logging.basicConfig(level=level.upper(), handlers=[log])
     logging.getLogger("sanic").setLevel(logging.WARNING)

@@ -24,6 +24,7 @@ from app.faults import fault
 from app.handlers.account import account
 from app.handlers.assets import assets
 from app.handlers.book import book
+from app.handlers.doctor import doctor
 from app.handlers.errors import answer_errors
 from app.handlers.events import events
 from app.handlers.headers import add_headers
@@ -50,7 +51,7 @@ def build(settings: Settings, context: Context) -> App:
     app: App = sanic.Sanic(
         f"peerbook-{secrets.token_hex(4)}", ctx=context, config=_configure(settings), configure_logging=False
     )
-    for doorway in (websocket, verify, login, stop, book, events, account, assets, ops):
+    for doorway in (websocket, verify, login, stop, book, events, account, assets, ops, doctor):
         app.blueprint(doorway)
     count_requests(app)
     answer_errors(app)

@@ -33,12 +33,16 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """A browser's session and the book that it opens. `fresh`: a link was redeemed a short while ago."""
+    """A browser's session and the book that it opens. `fresh`: a link was redeemed a short while ago.
+
+    `since`: when this server's store began to hold books (Unix seconds).
+    """
 
     book: Book
     activity: list[Happening]
     cookie: str
     fresh: bool
+    since: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,13 +127,13 @@ class Sessions:
         if not cookie or not uid.isascii() or not uid.isalnum():
             return None
         seconds = self._session_ttl if prolong else None
-        session, report, activity = await self._store.session_and_book(digest(cookie), uid, seconds)
+        session, report, activity, since = await self._store.session_and_book(digest(cookie), uid, seconds)
         if session is None or report is None or session.generation != report.owner.generation:
             return None
         if session.age > self._session_max:
             await self.end(cookie)
             return None
-        return Visit(Book.of(report), activity, cookie, fresh=session.age < FRESH_SECONDS)
+        return Visit(Book.of(report), activity, cookie, fresh=session.age < FRESH_SECONDS, since=since)
 
     async def end(self, cookie: str) -> None:
         """Log out."""

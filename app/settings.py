@@ -303,8 +303,9 @@ def _complete(given: dict[str, Any], *, dyno: bool) -> Settings:
         raise SettingsError(
             "SECRET_KEY is missing: beside a REDIS_URL it must be set, to at least 32 random characters."
         )
-    if dyno and "base_url" not in given and "port" in given:
-        raise Unfinished("BASE_URL is missing: set it to the address under which this page was opened.", given["port"])
+    if dyno and "base_url" not in given:
+        port = given.get("port", 8000)
+        raise Unfinished("BASE_URL is missing: set it to the address under which this page was opened.", port)
     if not embedded and "base_url" not in given:
         raise SettingsError("BASE_URL is missing: beside a REDIS_URL it must be set, to the origin that users open.")
     if "port" in given and not embedded:

@@ -21,6 +21,11 @@
     secrets:{uid}            zset    the link:, session:, code: and invite: keys of this user, by their end
     stop:<hash>              string  mails to that address are stopped, EX
     limit:{uid}:<window>     counter, EX: the turns taken in a window; {server} counts for all users
+    schema                   string  the version of this layout that the store holds
+    since                    string  when the store began to hold books, Unix seconds
+    migrating                string  a process brings the store to the present layout, EX
+    importing                string  the checksum of an import that was begun and not finished
+    doctor:<nonce>           string  the doctor looks for the server that sees this, EX
 
 All keys of one user carry the hash tag {uid}, so that each change of a book is one atomic script, on one server and
 on a cluster alike. Small lists and sorted sets take a fraction of the memory of streams and small sets. Times are
@@ -30,7 +35,7 @@ the store's own (TIME, EX), so clocks of several processes need not agree.
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -40,7 +45,7 @@ import msgspec
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 from redis.exceptions import ConnectionError as BrokenError
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as SilentError
 
 from app.addresses import Address
@@ -50,10 +55,14 @@ from app.errors import Unreachable
 from app.peers import Fingerprint, Peer, Request, fold_name
 from app.tally import Tally
 
+SCHEMA = 1
+"""The version of the layout above. Whoever changes it writes a migration (migrations.py)."""
+
 _SCRIPTS = Path(__file__).parent / "scripts"
 _SECRETS_SECONDS = 366 * 86400
 _LONGEST_WAIT = 3.0  # seconds for a connection to the store
 _AT_ONCE = 1000  # keys of one command
+_LOCK_SECONDS = 60
 _STEM = 58  # characters of a 64-character name that leave place for " 2", " 3", …
 
 
@@ -71,6 +80,19 @@ class Session:
 
     generation: int
     age: int
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the store says of itself. `info`: as INFO has it. `saves`: when it saves, None where it doesn't tell.
+
+    `ahead`: the seconds by which our clock is before its own; `answers`: those that it took to answer, as a median.
+    """
+
+    info: Mapping[str, Any]
+    saves: str | None
+    ahead: float
+    answers: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,24 +304,25 @@ class Store:
 
     async def session_and_book(
         self, digest: str, uid: str, seconds: int | None
-    ) -> tuple[Session | None, Report | None, list[Happening]]:
-        """A page's one pipeline: the session, prolonged to `seconds` if given, the book it opens, and its activity."""
+    ) -> tuple[Session | None, Report | None, list[Happening], int]:
+        """A page's one pipeline: the session, prolonged to `seconds` if given, the book it opens, its activity, `since`."""
         for again in (True, False):
             pipeline = self.redis.pipeline(transaction=False)
             pipeline.hgetall(f"session:{digest}")
             pipeline.evalsha(self._shas["load"], 1, f"user:{{{uid}}}", uid, "{}")
             pipeline.lrange(f"activity:{{{uid}}}", 0, -1)
             pipeline.time()
+            pipeline.get("since")
             if seconds is not None:
                 pipeline.expire(f"session:{digest}", seconds)
-            session, raw, lines, clock, *_ = await self._answer(pipeline.execute(raise_on_error=False))
+            session, raw, lines, clock, since, *_ = await self._answer(pipeline.execute(raise_on_error=False))
             if not (isinstance(raw, NoScriptError) and again):
                 break
             await self.open()
-        if any(isinstance(each, Exception) for each in (session, raw, lines, clock)):
+        if any(isinstance(each, Exception) for each in (session, raw, lines, clock, since)):
             raise Unreachable
         happenings = [Happening(*msgspec.json.decode(line)) for line in lines]
-        return _read_session(session, clock[0]), _read_answer(uid, raw).report, happenings
+        return _read_session(session, clock[0]), _read_answer(uid, raw).report, happenings, int(since or 0)
 
     async def end_session(self, digest: str, uid: str) -> None:
         """End a browser session."""
@@ -320,7 +343,9 @@ class Store:
 
     async def keep_lease(self, process: str, seconds: int) -> None:
         """This process lives for that long from now on."""
-        await self._again(lambda: self.redis.set(f"process:{process}", "1", ex=seconds))
+        held = await self._again(lambda: self.redis.set(f"process:{process}", "1", ex=seconds, get=True))
+        if not held:  # the process starts, or the store came back empty
+            await self.begin()
 
     async def end_lease(self, process: str) -> None:
         """This process is no more."""
@@ -374,6 +399,183 @@ class Store:
         pipeline.ttl(f"limit:{what}")
         _, count, left = await self._answer(pipeline.execute())
         return int(count), max(1, int(left))
+
+    # The whole instance: its layout and age, and all that it holds
+
+    async def schema(self) -> int | None:
+        """The layout that the store holds: 0 is one from before it was kept, None a store without users."""
+        kept = await self._again(lambda: self.redis.get("schema"))
+        if kept:
+            return int(kept)
+        return 0 if await self.has_users() else None
+
+    async def has_users(self) -> bool:
+        """Whether it holds any book."""
+        async for uids in self.uids():
+            if uids:
+                return True
+        return False
+
+    async def begin(self) -> None:
+        """Note the present layout and the time, unless this store holds books already."""
+        now, _ = await self._again(self.redis.time)
+        await self._again(lambda: self.redis.set("schema", SCHEMA, nx=True))
+        await self._again(lambda: self.redis.set("since", now, nx=True))
+
+    async def become(self, schema: int) -> None:
+        """The store holds that layout from now on."""
+        await self._again(lambda: self.redis.set("schema", schema))
+
+    async def since(self) -> int:
+        """When this store began to hold books (Unix seconds), 0 where it has not yet."""
+        return int(await self._again(lambda: self.redis.get("since")) or 0)
+
+    async def date_back(self, since: int) -> None:
+        """The store holds books that are older than itself: it counts from `since` on."""
+        if since < await self.since():
+            await self._again(lambda: self.redis.set("since", since))
+
+    @asynccontextmanager
+    async def alone(self) -> AsyncIterator[Callable[[], Any]]:
+        """Only one process at a time is in here, and the others wait for it.
+
+        Await what it gives at least once a minute; that raises Unreachable where another one had to take over.
+        """
+        lock = self.redis.lock("migrating", timeout=_LOCK_SECONDS, raise_on_release_error=False)
+        await self._answer(lock.acquire())
+        try:
+            yield lambda: self._answer(lock.extend(_LOCK_SECONDS, replace_ttl=True))
+        finally:
+            with suppress(Unreachable):
+                await self._answer(lock.release())
+
+    async def size(self) -> int:
+        """How many keys the store has, ours or not."""
+        return int(await self._again(self.redis.dbsize))
+
+    async def uids(self) -> AsyncIterator[list[str]]:
+        """All users, a few of each thousand keys at a time. One may come twice where the store grows meanwhile (SCAN)."""
+        async for keys in self._keys("user:{*}"):
+            yield [key[len("user:{") : -1] for key in keys]
+
+    async def stops(self) -> AsyncIterator[list[tuple[str, int]]]:
+        """All stops, by the digest of their address, each with the seconds that it lasts."""
+        async for keys in self._keys("stop:*"):
+            pipeline = self.redis.pipeline(transaction=False)
+            for key in keys:
+                pipeline.ttl(key)
+            lasts = await self._answer(pipeline.execute()) if keys else []
+            yield [(key[len("stop:") :], left) for key, left in zip(keys, lasts, strict=True) if left > 0]
+
+    async def _keys(self, pattern: str) -> AsyncIterator[list[str]]:
+        cursor: int | None = None
+        while cursor != 0:
+            scan = partial(self.redis.scan, cursor or 0, match=pattern, count=_AT_ONCE)
+            cursor, keys = await self._again(scan)
+            yield keys
+
+    async def settled_books(self, uids: Sequence[str]) -> list[tuple[Report, list[Happening]]]:
+        """The books of those users and their activity, less those that end by themselves. Each is as of one moment."""
+        for again in (True, False):
+            pipeline = self.redis.pipeline(transaction=False)
+            for uid in uids:
+                pipeline.ttl(f"user:{{{uid}}}")
+                pipeline.evalsha(self._shas["load"], 1, f"user:{{{uid}}}", uid, "{}")
+                pipeline.lrange(f"activity:{{{uid}}}", 0, -1)
+            raws = await self._answer(pipeline.execute(raise_on_error=False)) if uids else []
+            if not (again and any(isinstance(raw, NoScriptError) for raw in raws)):
+                break
+            await self.open()
+        if any(isinstance(raw, Exception) for raw in raws):
+            raise Unreachable
+        found = []
+        for uid, left, raw, lines in zip(uids, raws[::3], raws[1::3], raws[2::3], strict=True):
+            report = _read_answer(uid, raw).report
+            if report and left < 0:
+                found.append((report, [Happening(*msgspec.json.decode(line)) for line in lines]))
+        return found
+
+    async def uids_of(self, addresses: Sequence[Address]) -> list[str | None]:
+        """The users with those addresses."""
+        pipeline = self.redis.pipeline(transaction=False)
+        for address in addresses:
+            pipeline.get(_uid_key(address))
+        return list(await self._answer(pipeline.execute())) if addresses else []
+
+    async def name_users(self, users: Iterable[tuple[Address, str]]) -> None:
+        """Those addresses are those users', for good."""
+        pipeline = self.redis.pipeline(transaction=False)
+        for address, uid in users:
+            pipeline.set(_uid_key(address), uid)
+        await self._answer(pipeline.execute())
+
+    async def reindex(self, reports: Iterable[Report]) -> None:
+        """Have the index say of these books' fingerprints what the books say."""
+        pipeline = self.redis.pipeline(transaction=False)
+        for report in reports:
+            for fp, peer in report.peers.items():
+                if peer and peer.state != "revoked":  # one that was entered ahead is found there as well
+                    pipeline.zadd(_index_key(fp), {report.owner.uid: 0})
+                else:
+                    pipeline.zrem(_index_key(fp), report.owner.uid)
+        if pipeline.command_stack:
+            await self._answer(pipeline.execute())
+
+    async def drop_old_index(self, reports: Iterable[Report]) -> None:
+        """Up to schema 0, an index had the name of the whole fingerprint."""
+        pipeline = self.redis.pipeline(transaction=False)
+        for report in reports:
+            for fp in report.peers:
+                pipeline.delete(f"books:{fp}")
+        if pipeline.command_stack:
+            await self._answer(pipeline.execute())
+
+    async def keep_stops(self, stops: Iterable[tuple[str, int]]) -> None:
+        """Mails to those addresses, named by their digests, are stopped for so many seconds each."""
+        pipeline = self.redis.pipeline(transaction=False)
+        for address, seconds in stops:
+            pipeline.set(f"stop:{address}", "1", ex=seconds)
+        if pipeline.command_stack:
+            await self._answer(pipeline.execute())
+
+    async def note_import(self, checksum: str | None) -> None:
+        """An import was begun; None: it is done."""
+        if checksum:
+            await self._again(lambda: self.redis.set("importing", checksum))
+        else:
+            await self._again(lambda: self.redis.delete("importing"))
+
+    async def open_import(self) -> str | None:
+        """The checksum of an import that was begun and is not done."""
+        checksum: str | None = await self._again(lambda: self.redis.get("importing"))
+        return checksum
+
+    # What the doctor asks
+
+    async def facts(self) -> Facts:
+        """What the store says of itself."""
+        rounds = []
+        for _ in range(5):
+            began = time.perf_counter()
+            seconds, micros = await self._again(self.redis.time)
+            ahead = time.time() - seconds - micros / 1e6
+            rounds.append(time.perf_counter() - began)
+        info = await self._again(self.redis.info)
+        try:
+            saves = (await self._answer(self.redis.config_get("save"))).get("save", "")
+        except Unreachable as error:  # hosted stores don't let their users see that
+            if not isinstance(error.__cause__, ResponseError):
+                raise
+            saves = None
+        return Facts(info, saves, ahead, sorted(rounds)[len(rounds) // 2])
+
+    async def leave_nonce(self, nonce: str, seconds: int) -> None:
+        """Whoever asks this store for the nonce within so many seconds finds it."""
+        await self._answer(self.redis.set(f"doctor:{nonce}", "1", ex=seconds))
+
+    async def has_nonce(self, nonce: str) -> bool:
+        """Whether the nonce was left in this store."""
+        return bool(await self._answer(self.redis.exists(f"doctor:{nonce}")))
 
     async def _once(self, command: Callable[[], Any]) -> Any:
         return await self._answer(command())

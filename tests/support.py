@@ -15,6 +15,7 @@ from urllib.parse import urlencode
 
 import httpx
 from aiosmtpd.smtp import SMTP, Envelope, Session
+from redis.asyncio import Redis
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
@@ -37,6 +38,12 @@ Message = dict[str, Any]
 def new_fingerprint() -> str:
     """The fingerprint of a device that nobody has seen yet."""
     return secrets.token_hex(32).upper()
+
+
+async def stored(redis: Redis) -> set[str]:
+    """What the store holds beside what every process leaves there."""
+    keys = {str(key) async for key in redis.scan_iter()}
+    return {key for key in keys if not key.startswith("process:")} - {"schema", "since"}
 
 
 async def eventually(holds: Callable[[], bool]) -> None:

@@ -206,7 +206,7 @@ async def test_a_deleted_account_leaves_nothing_in_the_store(start: Start, redis
 async def test_deleting_takes_its_cookies_away(scene: Scene) -> None:
     owner = await logged_in(scene)
     assert (await owner.act("/account/link")).status_code == 200
-    assert set(owner.http.cookies) == {"session", "browser", "asker"}
+    assert set(owner.http.cookies) == {"session", "browser", "store", "asker"}
     assert (await owner.act("/account/delete", email=owner.address)).status_code == 200
     assert dict(owner.http.cookies) == {}
 

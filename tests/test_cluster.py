@@ -1,6 +1,7 @@
 """What a cluster asks of the store's keys: a script touches those of one user only, and nothing else is atomic over two."""
 
 import ast
+import io
 import re
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -12,11 +13,13 @@ from redis.asyncio import Redis
 
 from app import store as store_module
 from app.addresses import Address
+from app.backups import export_instance, import_instance, read_backup
 from app.book import Report
 from app.books import Departure
 from app.claims import claim_of_secret
 from app.context import Context
 from app.invites import invite_digest
+from app.migrations import bring_up_to_date
 from app.store import Window
 from tests.parts import OWNER, a_device, fingerprint, new_context, verified
 from tests.process import free_port, program
@@ -43,6 +46,13 @@ PIPELINES = {
     "end_session": {"session", "secrets"},
     "count": {"limit"},
     "run_all": {"user"},
+    "settled_books": {"user", "activity"},
+    "stops": set(),
+    "uids_of": {"uid"},
+    "name_users": {"uid"},
+    "reindex": {"books"},
+    "drop_old_index": {"books"},
+    "keep_stops": {"stop"},
     "_remove_each": set(),
 }
 
@@ -121,6 +131,7 @@ async def test_no_script_touches_keys_of_two_users(process: Context, ran: dict[s
     await _prove(process, uid)
     await _keep_the_account(process, uid)
     await _log_in(process, uid)
+    await _move(process, uid)
     await process.books.erase(uid, OWNER)
     assert set(ran) == SCRIPTS
     assert all(said - IDLE for said in ran.values()), ran
@@ -188,12 +199,26 @@ async def _log_in(process: Context, uid: str) -> None:
     await store.expect_code("browser 1", "address", 60)
     await store.keep_code("browser 1", {"address": "address", "link": "link 1", "code": "code", "uid": uid}, 60)
     assert (await store.try_code("browser 1", 5))[0] == "open"
-    session, book, happenings = await store.session_and_book("session 1", uid, 60)
+    session, book, happenings, _ = await store.session_and_book("session 1", uid, 60)
     assert session
     assert book
     assert happenings
     await store.end_session("session 1", uid)
     assert await store.count("ask:somebody", 60) == (1, 60)
+
+
+async def _move(process: Context, uid: str) -> None:
+    store, file = process.store, io.BytesIO()
+    await export_instance(store, file, lambda done, total: None)
+    file.seek(0)
+    backup = read_backup(file)
+    file.seek(0)
+    await import_instance(store, file, backup, lambda done, total: None)
+    await store.become(0)
+    assert await bring_up_to_date(store) == 0
+    book = await store.load(uid)
+    assert book
+    assert book.peers
 
 
 async def test_two_users_with_one_device_share_only_the_index(process: Context) -> None:

@@ -326,7 +326,7 @@ async def test_the_code_from_the_mail_opens_the_book_in_the_browser_that_asked(s
     owner = scene.owner()
     answer = await type_code(owner, await mailed_code(owner))
     assert (answer.status_code, answer.headers["location"]) == (303, "/peers")
-    assert set(owner.http.cookies) == {"session", "browser"}, "and its cookie is not needed any more"
+    assert set(owner.http.cookies) == {"session", "browser", "store"}, "and its cookie is not needed any more"
     await owner.page()
 
 

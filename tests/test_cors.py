@@ -10,7 +10,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.typing import Origin
 
 from tests.conftest import Start
-from tests.support import SECONDS, Scene, new_fingerprint
+from tests.support import SECONDS, Scene, new_fingerprint, stored
 
 APP, OTHER, EVIL = "https://app.example.org", "http://localhost:3000", "https://evil.example"
 BOOK = "https://book.example.org"
@@ -28,10 +28,6 @@ def good_body(scene: Scene) -> dict[str, str]:
 def grants(answer: httpx.Response) -> Mapping[str, str]:
     """What the answer says of other origins."""
     return {name: value for name, value in answer.headers.items() if name.startswith("access-control-allow-")}
-
-
-async def stored(redis: Redis) -> set[str]:
-    return {str(key) for key in await redis.keys() if not str(key).startswith("process:")}
 
 
 # Where any origin is allowed

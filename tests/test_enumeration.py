@@ -18,7 +18,7 @@ from app.owners import OwnerName, Uid
 from app.peers import Device, Fingerprint
 from tests.conftest import OpenProcess, Start
 from tests.parts import a_device, verified
-from tests.support import Scene, new_fingerprint
+from tests.support import Scene, new_fingerprint, stored
 
 SERVED = ("@example.org",)
 # All of one length, so that answers that show what was typed are as long as each other.
@@ -131,7 +131,7 @@ async def test_an_unserved_address_leaves_nothing_behind_but_what_every_browser_
     process = await open_process(owners=SERVED)
     await process.asking.ask(UNSERVED, a_device(), "verify")
     await process.asking.login(UNSERVED, asker(None))
-    left = [key async for key in process.store.redis.scan_iter() if not key.startswith("process:")]
+    left = list(await stored(process.store.redis))
     assert [key.partition(":")[0] for key in left] == ["code"]  # what the browser may type is kept for everybody
     assert 0 < await process.store.redis.ttl(left[0]) <= 600
 

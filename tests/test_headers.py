@@ -50,7 +50,9 @@ async def log_in(scene: Scene, origin: str) -> dict[str, str]:
     answer = await owner.http.post(link.removeprefix(origin))
     assert_has_them(answer, origin)
     cookies = answer.headers.get_list("set-cookie")
-    assert len(cookies) == 3  # the session, the browser, and the end of the code that was not needed
+    assert (
+        len(cookies) == 4
+    )  # the session, the browser, the age of the store, and the end of the code that was not needed
     for cookie in cookies:
         assert_is_ours_alone(cookie, origin)
     return {"Cookie": "; ".join(cookie.partition(";")[0] for cookie in cookies)}

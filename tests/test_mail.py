@@ -683,7 +683,7 @@ async def test_no_log_holds_an_address_a_token_or_a_whole_fingerprint(
     scene.mailbox.refuse = "550 private.person@example.org is unknown"
     await owner.http.post("/login", data={"email": owner.address})
     await scene.at_rest()
-    cookies = [str(cookie.value) for cookie in owner.http.cookies.jar]
+    cookies = [str(cookie.value) for cookie in owner.http.cookies.jar if cookie.name != "store"]  # a date
     assert len(cookies) == 3
     scene.mailbox.refuse = ""
     await owner.http.post("/login", data={"email": owner.address})

@@ -11,7 +11,7 @@ from app.context import Context, Request
 from app.errors import BadInput
 from app.exports import accepted, export_book, preview_import
 from app.handlers.mailed import COOKIE, mail_login
-from app.handlers.visits import Handler, VisitHandler, acted, book_page, field, set_cookie, with_session
+from app.handlers.visits import STORE, Handler, VisitHandler, acted, book_page, field, set_cookie, with_session
 from app.sessions import Visit
 
 account = Blueprint("account", url_prefix="/account")
@@ -76,7 +76,7 @@ async def delete(request: Request, visit: Visit) -> HTTPResponse:
         return book_page(request, visit, problem=problem)
     await context.books.erase(visit.book.uid, address)
     response: HTTPResponse = context.pages.render(request, "deleted")
-    for cookie in ("session", "browser", COOKIE):
+    for cookie in ("session", "browser", STORE, COOKIE):
         set_cookie(response, context, cookie, "", 0)
     return response
 

@@ -5,11 +5,11 @@ from sanic.response import HTTPResponse, redirect
 
 from app.addresses import parse_address
 from app.context import Context, Request
-from app.errors import BadInput, WrongCode
+from app.errors import BadInput, Unreachable, WrongCode
 from app.handlers.guard import refuse_cross_site
 from app.handlers.mailed import COOKIE, mail_login, mailed_page
 from app.handlers.places import browser_of, network_of, place_of
-from app.handlers.visits import cookie_name, field, set_cookie, with_session
+from app.handlers.visits import STORE, cookie_name, field, set_cookie, with_session
 from app.sessions import Login, Visit
 
 login = Blueprint("login")
@@ -20,7 +20,7 @@ _BROWSER_SECONDS = 365 * 86400
 @login.get("/")
 async def home(request: Request) -> HTTPResponse:
     """What this is, and the form that mails a link."""
-    return request.app.ctx.pages.render(request, "home", problem="", typed="")
+    return await _home(request)
 
 
 @login.post("/login", name="mail")
@@ -32,7 +32,7 @@ async def mail_link(request: Request) -> HTTPResponse:
     try:
         address = parse_address(typed.strip())
     except BadInput as error:
-        return request.app.ctx.pages.render(request, "home", 422, problem=error.text, typed=typed)
+        return await _home(request, 422, problem=error.text, typed=typed)
     return await mail_login(request, address, address.typed)
 
 
@@ -97,6 +97,30 @@ async def sign_out(request: Request, token: str) -> HTTPResponse:
     return _goodbye(request, everywhere=True)
 
 
+async def _home(request: Request, status: int = 200, problem: str = "", typed: str = "") -> HTTPResponse:
+    context: Context = request.app.ctx
+    new_since = await _new_since(request)
+    return context.pages.render(request, "home", status, problem=problem, typed=typed, new_since=new_since)
+
+
+async def _new_since(request: Request) -> int:
+    """When this server's store began, where this browser knew an earlier one that is lost; else 0."""
+    context: Context = request.app.ctx
+    known = request.cookies.get(cookie_name(context, STORE)) or ""
+    if not (known.isascii() and known.isdigit()):
+        return 0
+    since = await _store_since(context)
+    return since if len(known) <= len(str(since)) and int(known) < since else 0
+
+
+async def _store_since(context: Context) -> int:
+    """When this server's store began, 0 where it can't say so now: no login fails for that."""
+    try:
+        return await context.store.since()
+    except Unreachable:
+        return 0
+
+
 async def _enter(request: Request, entry: Login) -> HTTPResponse:
     """The book is open in this browser from here on."""
     context: Context = request.app.ctx
@@ -107,6 +131,8 @@ async def _enter(request: Request, entry: Login) -> HTTPResponse:
     response = redirect("/peers", status=303)
     set_cookie(response, context, "session", entry.cookie, context.settings.session_max)
     set_cookie(response, context, "browser", entry.browser, _BROWSER_SECONDS)
+    if since := await _store_since(context):
+        set_cookie(response, context, STORE, str(since), _BROWSER_SECONDS)
     set_cookie(response, context, COOKIE, "", 0)
     return response
 

@@ -6,6 +6,9 @@ from app.context import Request
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
+MARK = "192.0.2.1"
+"""What the doctor writes into X-Forwarded-For: an address that nobody has (RFC 5737)."""
+
 _UNKNOWN = "somewhere"
 
 
@@ -25,6 +28,12 @@ def place_of(request: Request) -> str:
     return f"{str(address).rpartition('.')[0]}.x" if address else _UNKNOWN
 
 
+def proxies_before(request: Request) -> int:
+    """How many proxies stand before this server, by what they wrote behind the doctor's MARK; all, where it is gone."""
+    hops = _hops(request)
+    return hops[::-1].index(MARK) if MARK in hops else len(hops)
+
+
 def _client_of(request: Request) -> _Address | None:
     """The client's address, None where the server does not listen on IP.
 
@@ -33,10 +42,15 @@ def _client_of(request: Request) -> _Address | None:
     one is no address, the client is who opened the connection.
     """
     count = request.app.ctx.settings.proxies_count
-    lines = request.headers.getall("x-forwarded-for", [])
-    hops = [hop.strip() for line in lines for hop in line.split(",") if hop.strip()]
+    hops = _hops(request)
     named = hops[-count] if 0 < count <= len(hops) else ""
     return _read_address(named) or _read_address(request.ip)
+
+
+def _hops(request: Request) -> list[str]:
+    """Who called whom on the way here, the last of them on the right."""
+    lines = request.headers.getall("x-forwarded-for", [])
+    return [hop.strip() for line in lines for hop in line.split(",") if hop.strip()]
 
 
 def _read_address(text: str) -> _Address | None:

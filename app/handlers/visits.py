@@ -14,6 +14,9 @@ from app.errors import WrongForm
 from app.handlers.guard import refuse_cross_site
 from app.sessions import Visit
 
+STORE = "store"
+"""The cookie that says since when the store had held books as this browser last logged in. It is no secret."""
+
 P = ParamSpec("P")
 Handler = Callable[Concatenate[Request, P], Coroutine[Any, Any, HTTPResponse | None]]
 VisitHandler = Callable[Concatenate[Request, Visit, P], Coroutine[Any, Any, HTTPResponse | None]]
@@ -63,7 +66,7 @@ def book_members(context: Context, visit: Visit) -> dict[str, object]:
         int(time.time()),
         server_requires_proof=context.settings.require_proof,
     )
-    return {"view": view, "problem": Problem(), "flash": "", "fresh": visit.fresh, "invite": None}
+    return {"view": view, "problem": Problem(), "flash": "", "fresh": visit.fresh, "since": visit.since, "invite": None}
 
 
 async def acted(request: Request, flash: str) -> HTTPResponse:
