@@ -23,6 +23,7 @@ from app.connections import Connections
 from app.contact import Contact
 from app.errors import Unreachable
 from app.farewells import send_away
+from app.iceservers import IceServers
 from app.limits import Limits
 from app.mailer import Mailer
 from app.notices import Notices
@@ -119,6 +120,7 @@ class Context:
             require_proof=settings.require_proof,
         )
         self.proving = Proving(self.books, self.presence, self.notices, settings.base_url)
+        self.ice_servers = IceServers(settings.ice_servers, settings.turn_urls, settings.turn_secret, settings.turn_ttl)
         self.signaling = Signaling(
             self.books,
             self.bus,
@@ -126,7 +128,7 @@ class Context:
             self.connections,
             self.proving,
             self.background,
-            list(settings.ice_servers),
+            self.ice_servers,
         )
         self.assets = Assets()
         self.pages = Pages(settings, self.assets)

@@ -5,9 +5,10 @@ Between two sockets of one process a message takes no step to the store; across 
 
 import contextlib
 import itertools
+import time
+from collections import Counter
 from collections.abc import Awaitable
 from functools import partial
-from typing import Any
 
 from app.background import Background
 from app.book import Place
@@ -18,6 +19,7 @@ from app.connections import Connection, Connections
 from app.contact import Contact
 from app.descriptions import check_description
 from app.errors import NotIn, Offline, PeerbookError, TooMany, UnknownTarget, Unreachable
+from app.iceservers import IceServers
 from app.messages import (
     BadMessage,
     Command,
@@ -27,6 +29,7 @@ from app.messages import (
     Prove,
     Rekey,
     Rename,
+    ReportOutcome,
     Signal,
     encode_done,
     encode_error,
@@ -50,7 +53,7 @@ class Signaling:
         connections: Connections,
         proving: Proving,
         background: Background,
-        ice_servers: list[dict[str, Any]],
+        ice_servers: IceServers,
     ) -> None:
         self._books = books
         self._background = background
@@ -61,6 +64,7 @@ class Signaling:
         self._bus = bus
         self._connections = connections
         self._ice_servers = ice_servers
+        self.outcomes: Counter[str] = Counter()
         bus.hear(Deliver, self._deliver)
         bus.hear(Gone, self._gone)
 
@@ -96,11 +100,14 @@ class Signaling:
                 connection.send(encode_peers(book.uid, book.listed(), book.online))
                 _acknowledge(connection, message_id)
             case GetIceServers():
-                connection.send(encode_ice_servers(self._ice_servers))
+                connection.send(encode_ice_servers(self._ice_servers.of_user(book.uid, time.time())))
                 _acknowledge(connection, message_id)
             case Rename():
                 renamed = self._books.rename(book.uid, connection.fp, command.name)
                 return self._answer(connection, renamed, message_id)
+            case ReportOutcome():
+                noted = self._note_outcome(connection, command)
+                return self._answer(connection, noted, message_id)
             case _:
                 return self._rekey(connection, command, message_id)
         return None
@@ -205,6 +212,13 @@ class Signaling:
         await self._answer(connection, self._proving.rekey(connection, command), message_id)
         if connection.rekeying or connection.peer is None:
             connection.end(CloseCode.GOING_AWAY, "it has another fingerprint now")
+
+    async def _note_outcome(self, source: Connection, report: ReportOutcome) -> None:
+        """A peer says how its connection to another one of its book went."""
+        assert source.book is not None
+        self.route(source, report.target)
+        self.outcomes[report.result] += 1
+        await self._books.note_outcome(source.book.uid, source.fp, report)
 
     @staticmethod
     async def _answer(connection: Connection, work: Awaitable[None], message_id: MessageId | None) -> None:
