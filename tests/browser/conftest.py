@@ -15,7 +15,7 @@ from tests.support import Owner, Scene
 Sit = Callable[..., Awaitable[Person]]
 
 _PATIENCE = 8000  # milliseconds
-_FLAGS = ["--no-sandbox", "--disable-background-networking", "--disable-features=WebRtcHideLocalIpsWithMdns"]
+FLAGS = ["--no-sandbox", "--disable-background-networking", "--disable-features=WebRtcHideLocalIpsWithMdns"]
 
 expect.set_options(timeout=_PATIENCE)
 
@@ -32,7 +32,7 @@ def find_chromium() -> str:
 async def chromium() -> AsyncIterator[Browser]:
     path = find_chromium()
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=path, args=_FLAGS)
+        browser = await playwright.chromium.launch(executable_path=path, args=FLAGS)
         yield browser
         await browser.close()
 
