@@ -1,7 +1,7 @@
 """Peers in browser tabs: pages of another site that import the server's peerbook.js."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -93,3 +93,13 @@ class Tab:
     async def until(self, expression: str) -> None:
         """Wait until it holds."""
         await self.page.wait_for_function(expression)
+
+
+async def pair_of(
+    open_tab: Callable[[str], Awaitable[Tab]], scene: Scene, owner: Owner, **options: Any
+) -> tuple[Tab, Tab]:
+    """Two tabs that are in."""
+    phone, home = await open_tab("phone"), await open_tab("home-pi")
+    await phone.join(scene, owner, **options)
+    await home.join(scene, owner, **options)
+    return phone, home

@@ -2,20 +2,17 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import Browser, Page, WebSocketRoute, async_playwright
+from playwright.async_api import Page, WebSocketRoute, async_playwright
 
-from tests.browser.conftest import FLAGS, find_chromium
-from tests.browser.tabs import Tab, other_site
+from tests.browser.conftest import FLAGS, OpenTab, find_chromium
+from tests.browser.tabs import Tab, pair_of
 from tests.conftest import Start
 from tests.support import Owner, Scene, eventually
 
-OpenTab = Callable[[str], Awaitable[Tab]]
 FORGED = ":".join(["EE"] * 32)
 # Notes each waiting time, and does not wait.
 PAUSES = """
@@ -23,44 +20,6 @@ window.pauses = [];
 const waits = setTimeout;
 window.setTimeout = (work, ms, ...rest) => { if (ms) pauses.push(ms); return waits(work, 0, ...rest); };
 """
-
-
-@pytest.fixture
-async def site() -> AsyncIterator[str]:
-    async with other_site() as site:
-        yield site
-
-
-@pytest.fixture
-async def open_tab(chromium: Browser, site: str) -> AsyncIterator[OpenTab]:
-    """Opens a page of another site in a browser profile of its own. What goes wrong in it unseen fails the test."""
-    errors: list[str] = []
-    async with AsyncExitStack() as stack:
-
-        async def open_one(name: str) -> Tab:
-            context = await chromium.new_context()
-            stack.push_async_callback(context.close)
-            context.set_default_timeout(15000)
-            page = await context.new_page()
-            page.on("pageerror", lambda error: errors.append(str(error)))
-            await page.goto(site)
-            return Tab(page, name)
-
-        yield open_one
-    assert errors == []
-
-
-@pytest.fixture
-def owner(scene: Scene) -> Owner:
-    return scene.owner()
-
-
-async def pair_of(open_tab: OpenTab, scene: Scene, owner: Owner) -> tuple[Tab, Tab]:
-    """Two tabs that are in."""
-    phone, home = await open_tab("phone"), await open_tab("home-pi")
-    await phone.join(scene, owner)
-    await home.join(scene, owner)
-    return phone, home
 
 
 async def restarted(scene: Scene, start: Start) -> Scene:
