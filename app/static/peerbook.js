@@ -121,10 +121,14 @@ export class Peerbook extends EventTarget {
     const { fp } = await this.online(peer, signal);
     const began = performance.now(), known = this.#links.get(fp);
     const link = known ?? this.#open(fp, newSession());
+    const failure = Promise.race([link.over, aborted(signal), later(timeout)]);
     try {
-      await Promise.race([link.ready, link.over]);
-      const channel = link.pc.createDataChannel(label, init);
-      await Promise.race([once(channel, "open"), link.over, aborted(signal), later(timeout)]);
+      let channel;
+      do { // again where both offered at once
+        await Promise.race([link.ready, failure]);
+        channel = link.pc.createDataChannel(label, init);
+        await Promise.race([once(channel, "open"), link.renewed, failure]);
+      } while (channel.readyState !== "open");
       const route = await link.route();
       if (!known) this.#report(fp, route, began);
       return channel;
@@ -278,7 +282,7 @@ export class Peerbook extends EventTarget {
       if (message.again) return this.say({ target: fp, answer: null, session }); // we have lost it
       if (link && !link.answered) { // both offer at once
         if (!link.polite) return;
-        link.session = session;
+        link.giveWay(session);
       } else {
         link?.close();
         link = this.#open(fp, session);
@@ -353,6 +357,8 @@ class Link {
   answered = false; // whether the other side has said anything of this session
   opened = false;
   #tail;
+  #renew;
+  #theirs = false; // whether the other side makes the first offer
   #offering = false;
   #sending = false;
   #restarts = 0;
@@ -361,15 +367,33 @@ class Link {
     Object.assign(this, { book, fp, session, emit, closed, polite: book.fp < fp });
     this.over = new Promise((_, reject) => { this.fail = reject; });
     this.over.catch(() => {});
-    this.ready = this.#make();
-    this.#tail = this.ready;
+    this.#begin();
+  }
+
+  #begin() {
+    this.renewed = new Promise((resolve) => { this.#renew = resolve; });
+    this.#tail = this.ready = this.#make();
+  }
+
+  /** Both offered at once, and we are polite. A first offer is not taken back, since Chromium then gathers no
+   * candidates at times: the connection is made anew. */
+  giveWay(session) {
+    [this.session, this.#theirs] = [session, true];
+    if (!this.pc) return;
+    this.pc.close();
+    this.pc = undefined;
+    const renew = this.#renew;
+    this.#begin();
+    renew();
   }
 
   async #make() {
     const { book } = this;
     const iceServers = await book.iceServers();
     const pc = this.pc = new RTCPeerConnection({ ...book.rtc, iceServers, certificates: [book.certificate] });
-    pc.onnegotiationneeded = () => this.#offer().catch(() => {}); // it was closed meanwhile
+    pc.onnegotiationneeded = () => {
+      if (!this.#theirs || this.answered) this.#offer().catch(() => {}); // it was closed meanwhile
+    };
     pc.onicecandidate = ({ candidate }) => { if (candidate) this.#say({ candidate }); };
     pc.ondatachannel = ({ channel }) => this.emit("channel", { channel, fp: this.fp, name: book.peers.get(this.fp)?.name });
     pc.onconnectionstatechange = () => this.#changed();

@@ -40,13 +40,13 @@ BLANK = b"<!doctype html><title>A program</title><link rel=icon href=data:,><p>H
 
 
 @asynccontextmanager
-async def other_site() -> AsyncIterator[str]:
-    """A site that is not the server's, with one blank page; its origin."""
+async def other_site(page: bytes = BLANK) -> AsyncIterator[str]:
+    """A site that is not the server's, with one page, a blank one; its origin."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         head = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
-        writer.write(head % len(BLANK) + BLANK)
+        writer.write(head % len(page) + page)
         await writer.drain()
         writer.close()
 
