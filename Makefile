@@ -31,14 +31,15 @@ fuzz: $(VENV)/dev
 screens: $(VENV)/dev
 	$(BIN)/python -m pytest -q tests/screens.py
 
-# What a page, the check of an offer and a device that nobody wants cost, whether the time of an answer tells which addresses are known, and
-# how long a stop takes.
+# What a page, the check of an offer and a device that nobody wants cost, whether the time of an answer tells which addresses are known,
+# how long a stop takes, and how long two peers take to connect.
 bench: $(VENV)/dev
 	$(BIN)/python -m bench.pages
 	$(BIN)/python -m bench.descriptions
 	$(BIN)/python -m bench.dials
 	$(BIN)/python -m bench.enumeration
 	$(BIN)/python -m bench.stop
+	$(BIN)/python -m bench.connects
 
 # What a second process gives and takes, and how cost grows with the peers; takes some minutes and wants an idle machine.
 bench-scaling: $(VENV)/dev
