@@ -3,10 +3,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test chaos fuzz check screens bench bench-scaling mutants lock clean
+.PHONY: run demo test chaos fuzz check screens bench bench-scaling mutants lock clean
 
 run: $(VENV)/run
 	@exec $(BIN)/python -m app
+
+# A server, a Python peer and the page /demo, which walks a newcomer through a first connection.
+demo: $(VENV)/dev
+	@PYTHONPATH=examples:examples/python exec $(BIN)/python -m demo
 
 # All tests; the rules' own branches must all be taken. ARGS='tests/test_ws.py -k waits' runs some.
 test: $(VENV)/dev

@@ -21,6 +21,7 @@ from app.faults import fault
 from app.handlers.account import account
 from app.handlers.assets import assets
 from app.handlers.book import book
+from app.handlers.demo import demo
 from app.handlers.errors import answer_errors
 from app.handlers.events import events
 from app.handlers.headers import add_headers
@@ -48,6 +49,8 @@ def build(settings: Settings, context: Context) -> App:
     )
     for doorway in (websocket, verify, login, stop, book, events, account, assets, ops):
         app.blueprint(doorway)
+    if settings.demo:
+        app.blueprint(demo)
     answer_errors(app)
     add_headers(app)
     return app

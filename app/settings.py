@@ -235,6 +235,7 @@ class Settings:
         _long_secret, "", "–", "the secret that coturn has as `static-auth-secret`; beside TURN_URLS it must be set"
     )
     turn_ttl: int = _setting(_whole(60, 7 * 86400), 3600, "3600", "seconds that TURN credentials are good")
+    demo: bool = _setting(_switch, False, "0", "1: the page /demo, which walks a newcomer through; `make demo` sets it")
     log_level: str = _setting(
         _one_of("debug", "info", "warning", "error"), "info", "info", "debug, info, warning or error"
     )
