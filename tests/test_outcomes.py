@@ -70,6 +70,19 @@ async def test_a_report_is_kept_with_its_time_and_counted(open_process: OpenProc
     assert row.target == "home-pi"
 
 
+async def test_it_stays_with_a_device_that_takes_another_fingerprint(open_process: OpenProcess) -> None:
+    process = await open_process()
+    uid = await process.books.enroll(OWNER)
+    phone, home, new = await verified(process, uid, "phone"), await verified(process, uid, "home-pi"), fingerprint()
+    await process.books.note_outcome(uid, phone.fp, ReportOutcome(home.fp, "direct", 12))
+    await process.books.rekey(uid, phone.fp, new, "certificate", proved=True)
+    book = await process.books.read(uid)
+    assert book
+    kept = book.peers[new].outcome
+    assert kept
+    assert (kept.target, kept.milliseconds) == (home.fp, 12)
+
+
 async def test_a_report_about_a_strangers_device_looks_like_one_about_none(open_process: OpenProcess) -> None:
     process = await open_process()
     uid, other = await process.books.enroll(OWNER), await process.books.enroll(STRANGER)

@@ -1,6 +1,7 @@
 """Peers in browser tabs: pages of another site that import the server's peerbook.js."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -85,6 +86,13 @@ class Tab:
         """What the other side answers on the channel."""
         answer: str = await self.page.evaluate("text => ask(text)", text)
         return answer
+
+    async def renegotiate(self, fp: str) -> None:
+        """Restart ICE with a peer, and wait until both agreed on it."""
+        ufrag = f"/ice-ufrag:(.*)/.exec(book.connection('{fp}').currentRemoteDescription.sdp)[1]"
+        before = await self.see(ufrag)
+        await self.see(f"book.connection('{fp}').restartIce()")
+        await self.until(f"{ufrag} !== {json.dumps(before)}")
 
     async def see(self, expression: str) -> Any:
         """The value of an expression in the page, awaited."""

@@ -20,7 +20,9 @@ async def turn(tmp_path: Path) -> AsyncIterator[Turn]:
         yield turn
 
 
-async def test_two_peers_connect_through_it(start: Start, open_tab: OpenTab, turn: Turn) -> None:
+async def test_two_peers_connect_through_it_and_outlive_a_restart_of_the_server(
+    start: Start, open_tab: OpenTab, turn: Turn
+) -> None:
     scene = await start(turn_urls=(turn.url,), turn_secret=TURN_SECRET)
     owner = scene.owner()
     phone, home = await pair_of(open_tab, scene, owner, rtc=RELAY_ONLY)
@@ -32,6 +34,13 @@ async def test_two_peers_connect_through_it(start: Start, open_tab: OpenTab, tur
     assert turn.allocations >= 2
     await scene.at_rest()
     assert "home-pi</span>: relay" in await owner.page()
+    port = scene.running.port
+    await scene.stop()
+    await start(port=port, turn_urls=(turn.url,), turn_secret=TURN_SECRET)
+    await phone.until("states.some(each => each.code === 1001) && book.state === 'in'")
+    assert await phone.ask("still here?") == "home-pi heard still here?"
+    await phone.renegotiate(home.fp)
+    assert await phone.ask("and now?") == "home-pi heard and now?"
 
 
 @pytest.mark.parametrize("wrong", ["forged", "expired"])
