@@ -249,7 +249,11 @@ export class Peerbook extends EventTarget {
     this.uid = uid;
     this.pair = undefined;
     this.peers = new Map(peers.map((peer) => [peer.fp, peer]));
-    if (this.state !== "in") this.#become("in");
+    if (this.state !== "in") {
+      this.#become("in");
+      // Who cleared the site's data while the page was open stays who it is.
+      load(this.store, this.server).then((kept) => kept ?? this.#save(this.#identity)).catch(() => {});
+    }
     this.#emit("peers", peers);
     for (const [fp, link] of this.#links) {
       if (!this.peers.get(fp)?.verified) link.close();

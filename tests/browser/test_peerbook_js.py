@@ -177,6 +177,38 @@ async def test_certificate_and_secret_outlive_a_restart_of_the_browser(
     assert fps[0] == fps[1]
 
 
+async def test_who_clears_the_sites_data_while_the_page_is_open_stays_the_same_device(
+    scene: Scene, owner: Owner, open_tab: OpenTab, start: Start
+) -> None:
+    phone = await (await open_tab("phone")).join(scene, owner)
+    await phone.see("new Promise(done => { indexedDB.deleteDatabase('peerbook').onsuccess = done; })")
+    await restarted(scene, start)
+    await phone.until("states.some(each => each.code === 1001) && book.state === 'in'")
+    await phone.until("indexedDB.databases().then(all => all.length === 1)")
+    fp = phone.fp
+    await phone.page.reload()
+    await phone.start(scene, owner)
+    await phone.until("book.state === 'in'")
+    assert phone.fp == fp
+
+
+async def test_a_peer_that_is_unknown_given_up_or_left_is_said_so(
+    scene: Scene, owner: Owner, open_tab: OpenTab
+) -> None:
+    phone, home = await pair_of(open_tab, scene, owner)
+    scene.tell_absences_after(0)
+    assert await phone.see("book.connect('nobody').catch(error => error.code)") == 404
+    assert await phone.see("book.connect('phone').catch(error => error.code)") == 404, "itself"
+    await phone.connect("home-pi")
+    await home.see("book.disconnect('phone')")
+    await phone.until("ended === 1")
+    await home.see("book.stop()")
+    await phone.until(f"!book.peers.get('{home.fp}').online")
+    given_up = "book.connect('home-pi', { signal: AbortSignal.timeout(50) }).catch(error => error.name)"
+    assert await phone.see(given_up) == "TimeoutError"
+    assert [each["result"] for each in await phone.see("outcomes")] == ["direct"]
+
+
 # What is kept, with a certificate that ends soon.
 KEEP = """ms => new Promise(done => {
     const opening = indexedDB.open("peerbook", 1);

@@ -1,11 +1,18 @@
 """A page in real Chromium and a Python device (aiortc) connect, whoever begins and whatever happens to the server."""
 
 import asyncio
+import base64
+import contextlib
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
+from aiortc.sdp import candidate_from_sdp
+from peerbook_client.descriptions import sent
 from peerbook_client.files import share
+from peerbook_client.identity import new_identity
 from playwright.async_api import Browser
 
 from tests.browser.conftest import OpenTab
@@ -79,6 +86,34 @@ async def test_a_restart_of_ice_which_aiortc_cannot_do_ends_in_a_new_connection(
     await phone.until("ended === 1")
     await phone.connect("home-pi")
     assert await phone.ask("again") == "home-pi heard again"
+
+
+async def test_a_program_that_knows_nothing_of_sessions_connects_to_a_page(
+    scene: Scene, owner: Owner, phone: Tab
+) -> None:
+    """As programs in the field do: base64 of JSON, once, with all candidates in it, and nothing beside it."""
+    identity = new_identity()
+    device = await scene.join(owner, "old program", identity.fp)
+    connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+    vars(connection)["_RTCPeerConnection__certificates"] = [identity.rtc]
+    channel = connection.createDataChannel("data")
+    opened = asyncio.Event()
+    channel.on("open", opened.set)
+    await connection.setLocalDescription()
+    offer = base64.b64encode(json.dumps(sent(connection.localDescription)).encode()).decode()
+    await device.say({"target": phone.fp, "offer": offer})
+    answer = (await device.hear_until(lambda heard: "answer" in heard))["answer"]
+    await connection.setRemoteDescription(RTCSessionDescription(**answer))
+    while not opened.is_set():
+        heard = await device.hear()
+        if "candidate" in heard:
+            candidate = candidate_from_sdp(heard["candidate"]["candidate"].removeprefix("candidate:"))
+            candidate.sdpMid = heard["candidate"]["sdpMid"]
+            await connection.addIceCandidate(candidate)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(opened.wait(), 1)
+    assert await answer_on(channel, "hello") == "phone heard hello"
+    await connection.close()
 
 
 async def test_a_page_lists_and_downloads_the_files_of_a_python_device(
