@@ -48,8 +48,9 @@ async def test_with_bad_credentials_nobody_does(start: Start, open_tab: OpenTab,
     given = {"turn_secret": "some other secret"} if wrong == "forged" else {"turn_ttl": -60}
     scene = await start(**{"turn_urls": (turn.url,), "turn_secret": TURN_SECRET} | given)
     phone, _ = await pair_of(open_tab, scene, scene.owner(), rtc=RELAY_ONLY)
-    await phone.see("void book.connect('home-pi', { timeout: 1000 }).catch(error => { window.failure = error.code; })")
-    await eventually(lambda: turn.refusals > 0)
-    await phone.until("window.failure === 408")
+    await phone.see("void (window.connecting = book.connect('home-pi').catch(error => error.code))")
+    await eventually(lambda: turn.refusals >= 2)
+    await phone.see("book.disconnect('home-pi')")
+    assert await phone.see("connecting") == 410
     assert [each["result"] for each in await phone.see("outcomes")] == ["failed"]
     assert turn.allocations == 0

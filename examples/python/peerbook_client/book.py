@@ -146,10 +146,11 @@ class Peerbook(AsyncIOEventEmitter):
         try:
             async with asyncio.timeout(seconds):
                 channel = await link.channel(label)
-        except (TimeoutError, LinkClosedError):
+        except BaseException as error:
             if not known and not link.opened:
-                await self._report(fp, "failed", began)
                 link.close()
+                if isinstance(error, TimeoutError | LinkClosedError):  # and not: given up by whoever asked
+                    await self._report(fp, "failed", began)
             raise
         if not known:
             await self._report(fp, "relay" if link.relayed else "direct", began)
