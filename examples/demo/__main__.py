@@ -129,7 +129,8 @@ async def main() -> None:
             book.on("channel", lambda channel, peer: welcome(book, channel, peer))
             async with book:
                 link = await running.until(_LINK)
-                assert book.pair
+                while book.pair is None:
+                    await book.news()
                 await asyncio.to_thread(approve, link[0], book.fp, book.pair)
                 while book.state != "in":
                     await book.news()

@@ -5,13 +5,23 @@ import re
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
+from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, expect
 
+from tests.conftest import Start
 from tests.process import ROOT, START_SECONDS, Program, program
 from tests.support import Scene
 
+# A step as it looks when its turn has come.
+SHOW = """id => {
+    const step = document.getElementById(id);
+    step.className = "";
+    for (const part of step.querySelectorAll("button, input")) part.disabled = false;
+    step.previousElementSibling.className = "done";
+}"""
 LINK = r"^https?://\S+/link/\S+$"
 
 
@@ -61,6 +71,29 @@ async def test_a_newcomer_is_walked_through(demo: Program, chromium: Browser, tm
     if shots := os.environ.get("SCREENS"):
         for name, each in (("demo", page), ("demo-book", book)):
             await each.screenshot(path=f"{shots}/{name}.png", full_page=True)
+    await context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_the_page_is_readable_for_all_and_on_a_phone(
+    start: Start, chromium: Browser, scheme: Literal["light", "dark"]
+) -> None:
+    scene = await start(demo=True)
+    # Axe is brought into the page by the browser's own tools, which a policy like ours would keep out.
+    context = await chromium.new_context(
+        base_url=scene.url, viewport={"width": 320, "height": 800}, color_scheme=scheme, bypass_csp=True
+    )
+    page = await context.new_page()
+    await page.goto("/demo")
+    for step in ("ask", "approve", "connect", "talk"):
+        if step == "approve":
+            await page.get_by_role("button", name="Ask to join").click()
+            await expect(page.locator("#pair")).to_have_text(re.compile(r"\d{3}-\d{3}"))
+        elif step != "ask":
+            await page.evaluate(SHOW, step)
+        found = (await Axe().run(page)).response["violations"]
+        assert found == [], step
+        assert await page.evaluate("document.documentElement.scrollWidth") == 320, step
     await context.close()
 
 
