@@ -5,13 +5,17 @@ python := $(shell cd / && $(PYTHON) -c 'import sys; print(sys.executable)' 2>/de
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run install test chaos floods fuzz check screens bench bench-sockets bench-scaling simulation mutants lock clean
+.PHONY: run demo install test chaos floods fuzz check screens bench bench-sockets bench-scaling simulation mutants lock clean
 
 run: $(VENV)/run
 	@exec $(BIN)/python -m app
 
 # What the server needs, and nothing else: for a machine where something else starts it.
 install: $(VENV)/run
+
+# A server, a Python peer and the page /demo, which walks a newcomer through a first connection.
+demo: $(VENV)/dev
+	@PYTHONPATH=examples:examples/python exec $(BIN)/python -m demo
 
 # All tests; the rules' own branches must all be taken. ARGS='tests/test_ws.py -k waits' runs some.
 test: $(VENV)/dev
@@ -40,14 +44,15 @@ fuzz: $(VENV)/dev
 screens: $(VENV)/dev
 	$(BIN)/python -m pytest -q tests/screens.py
 
-# What a page, the check of an offer and a device that nobody wants cost, whether the time of an answer tells which addresses are known, and
-# how long a stop takes.
+# What a page, the check of an offer and a device that nobody wants cost, whether the time of an answer tells which addresses are known,
+# how long a stop takes, and how long two peers take to connect.
 bench: $(VENV)/dev
 	$(BIN)/python -m bench.pages
 	$(BIN)/python -m bench.descriptions
 	$(BIN)/python -m bench.dials
 	$(BIN)/python -m bench.enumeration
 	$(BIN)/python -m bench.stop
+	$(BIN)/python -m bench.connects
 
 # What a second process gives and takes, and how cost grows with the peers; takes some minutes and wants an idle machine.
 bench-scaling: $(VENV)/dev

@@ -32,6 +32,10 @@ class Assets:
         """The address of a file; raises KeyError where there is none."""
         return f"/static/{self._assets[name].digest}/{name}"
 
+    def __getitem__(self, name: str) -> Asset:
+        """The file of that name; raises KeyError where there is none."""
+        return self._assets[name]
+
     def get(self, name: str) -> Asset | None:
         """The file of that name."""
         return self._assets.get(name)

@@ -19,6 +19,7 @@ from app.book import Book, Change, Report, Update
 from app.bus import Bus, Changed, Found
 from app.errors import AlreadyInBook, BookFull, NameTaken, NotFound, Unreachable, WeakerProof
 from app.invites import invite_digest, new_invite
+from app.messages import ReportOutcome
 from app.peers import Device, Fingerprint
 from app.store import Answer, Store, name_given
 from app.tally import Tally
@@ -299,6 +300,16 @@ class Books:
     async def rename(self, uid: str, fp: Fingerprint, name: str) -> None:
         """Give a peer another name."""
         await self._act("rename", uid, {"fp": fp, "name": name_given(name, exact=True)})
+
+    async def note_outcome(self, uid: str, fp: Fingerprint, report: ReportOutcome) -> None:
+        """Keep how a peer's latest connection went, for the owner's page."""
+        outcome: dict[str, object] = {
+            "fp": fp,
+            "target": report.target,
+            "result": report.result,
+            "milliseconds": report.milliseconds,
+        }
+        await self._act("note_outcome", uid, outcome)
 
     async def revoke(self, uid: str, fp: Fingerprint) -> None:
         """Shut a peer out until its owner approves or removes it; its connection ends at once."""

@@ -18,6 +18,8 @@ class Row:
 
     peer: Peer
     online: bool
+    target: str = ""
+    """The name of the device to which its latest connection went, empty where there was none or that one is gone."""
 
     @property
     def fp(self) -> Fingerprint:
@@ -88,7 +90,9 @@ def view_book(
     book: Book, pairs: Mapping[str, str], activity: list[Happening], now: int, *, server_requires_proof: bool = False
 ) -> BookView:
     """The page's view; `pairs` are the pair codes by request id. Online devices come first, then by name."""
-    rows = [Row(peer, peer.verified and peer.fp in book.online) for peer in book.peers.values()]
+    rows = [
+        Row(peer, peer.verified and peer.fp in book.online, _target_name(book, peer)) for peer in book.peers.values()
+    ]
     rows.sort(key=lambda row: (not row.online, fold_name(row.peer.name), row.fp))
     requests = sorted(book.requests.values(), key=lambda request: (request.asked_on, request.rid))
     return BookView(
@@ -102,6 +106,11 @@ def view_book(
         server_requires_proof=server_requires_proof,
         now=now,
     )
+
+
+def _target_name(book: Book, peer: Peer) -> str:
+    target = book.peers.get(peer.outcome.target) if peer.outcome else None
+    return target.name if target else ""
 
 
 def names_of(book: Book) -> set[str]:

@@ -26,6 +26,7 @@ from app.connections import Connections
 from app.contact import Contact
 from app.errors import Unreachable
 from app.farewells import send_away
+from app.iceservers import IceServers
 from app.limits import Limits
 from app.lobby import Lobby
 from app.mailer import Mailer
@@ -145,6 +146,7 @@ class Context:
             require_proof=settings.require_proof,
         )
         self.proving = Proving(self.books, self.presence, self.notices, settings.base_url)
+        self.ice_servers = IceServers(settings.ice_servers, settings.turn_urls, settings.turn_secret, settings.turn_ttl)
         self.signaling = Signaling(
             self.books,
             self.bus,
@@ -153,7 +155,7 @@ class Context:
             self.proving,
             self.background,
             self.tally,
-            list(settings.ice_servers),
+            self.ice_servers,
         )
         self.assets = Assets()
         self.pages = Pages(settings, self.assets)

@@ -5,14 +5,14 @@ The messages are written down in docs/protocol.md, section 4.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
 from app.claims import CERTIFICATE, NO_CLAIM, parse_claim
 from app.errors import BadInput, PeerbookError
 from app.identity import CertificateProof, Proof, parse_proof
-from app.peers import Fingerprint, Peer, parse_fingerprint, parse_name
+from app.peers import RESULTS, Fingerprint, Peer, Result, parse_fingerprint, parse_name
 
 SIGNALS = ("offer", "answer", "candidate")
 
@@ -28,6 +28,7 @@ SERVER_WORDS = frozenset(
 MessageId = str | int
 _LONGEST_ID = 64
 _LARGEST_ID = 2**63
+_LONGEST_CONNECT = 86_400_000
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder()
@@ -67,6 +68,15 @@ class Rekey:
 
 
 @dataclass(frozen=True, slots=True)
+class ReportOutcome:
+    """Says how the connection to a target went, and after how many milliseconds it was open or given up."""
+
+    target: Fingerprint
+    result: Result
+    milliseconds: int
+
+
+@dataclass(frozen=True, slots=True)
 class Signal:
     """An offer, answer or candidate on its way to one target peer, with the members that travel along."""
 
@@ -75,7 +85,7 @@ class Signal:
     members: dict[str, Any]
 
 
-Command = GetList | GetIceServers | Rename | Prove | Rekey | Signal
+Command = GetList | GetIceServers | Rename | Prove | Rekey | ReportOutcome | Signal
 
 
 class BadMessage(BadInput):
@@ -140,6 +150,8 @@ def _parse_command(message: dict[str, Any]) -> Command:
             return Prove(parse_proof(message))
         case "rekey":
             return _parse_rekey(message)
+        case "outcome":
+            return _parse_outcome(message)
         case None if "target" in message:
             raise BadInput("A message to a peer carries an offer, an answer or a candidate.")
     raise BadInput("Unknown command.")
@@ -155,6 +167,15 @@ def _parse_rekey(message: dict[str, Any]) -> Rekey:
     proof = parse_proof(message)
     assert isinstance(proof, CertificateProof)  # one with a certificate is nothing else
     return Rekey(fp, CERTIFICATE, proof)
+
+
+def _parse_outcome(message: dict[str, Any]) -> ReportOutcome:
+    target, result, milliseconds = parse_fingerprint(message.get("target")), message.get("result"), message.get("ms")
+    if result not in RESULTS:
+        raise BadInput("A result is direct, relay or failed.")
+    if type(milliseconds) is not int or not 0 <= milliseconds <= _LONGEST_CONNECT:
+        raise BadInput("The time is a whole number of milliseconds, a day at the most.")
+    return ReportOutcome(target, cast(Result, result), milliseconds)
 
 
 def _parse_signal(message: dict[str, Any], signals: list[str]) -> Signal:

@@ -26,6 +26,7 @@ _COUNTERS = {
     "arrivals": ("Sockets that arrived, left, were let in, had to wait or to prove themselves.", ("event",)),
     "decisions": ("What was decided about devices: asked, approved, rejected, revoked and the like.", ("what",)),
     "relays": ("Messages between devices, by what became of them.", ("outcome",)),
+    "outcomes": ("How connections between devices went, as they report it: direct, relay or failed.", ("result",)),
     "refusals": ("What was refused over a socket or by HTTP, by reason.", ("reason",)),
     "closes": ("Sockets that this server closed, by close code.", ("code",)),
     "mails": ("Mails, by what became of them.", ("outcome",)),

@@ -73,14 +73,15 @@ class Pages:
     # state of theirs.
 
     def _device_row(self, row: Row, many: bool, require_proof: bool, problem: Problem) -> Markup:
+        ages = f"{ago(row.peer.last_seen)}, {ago(row.peer.outcome.at) if row.peer.outcome else ''}"
         if row.fp in problem.form:
-            return self._render_row(row, many, require_proof, ago(row.peer.last_seen), problem)
-        return self._quiet_row(row, many, require_proof, ago(row.peer.last_seen))
+            return self._render_row(row, many, require_proof, ages, problem)
+        return self._quiet_row(row, many, require_proof, ages)
 
     def _render_row(
-        self, row: Row, many: bool, require_proof: bool, seen: str, problem: Problem | None = None
+        self, row: Row, many: bool, require_proof: bool, ages: str, problem: Problem | None = None
     ) -> Markup:
-        """`seen` is what the row says of its age: a part of what tells two states apart."""
+        """`ages` is what the row says of how long ago things were: a part of what tells two states apart."""
         members = {"row": row, "many": many, "require_proof": require_proof, "problem": problem or Problem()}
         return Markup(self.text("row", **members))  # noqa: S704 - the template has escaped it
 
@@ -99,13 +100,15 @@ class Pages:
 
 
 def ago(seconds: int) -> str:
-    """A time (Unix seconds) as a person says it: "5 minutes ago"; 0 is "never"."""
+    """A time (Unix seconds) as a person says it: "5 minutes ago", "yesterday"; 0 is "never"."""
     if not seconds:
         return "never"
     age = max(0, int(time.time()) - seconds)
     for unit, size in (("day", 86400), ("hour", 3600), ("minute", 60)):
         if age >= size:
             count = age // size
+            if (unit, count) == ("day", 1):
+                return "yesterday"
             return f"{count} {unit}{'s' if count > 1 else ''} ago"
     return "just now"
 

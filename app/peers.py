@@ -4,7 +4,7 @@ import hashlib
 import re
 import unicodedata
 from dataclasses import dataclass
-from typing import Literal, NewType
+from typing import Literal, NewType, get_args
 
 from app.claims import NO_CLAIM
 from app.errors import BadInput
@@ -13,6 +13,10 @@ Fingerprint = NewType("Fingerprint", str)
 """SHA-256 of a DTLS certificate (RFC 8122, section 5) in canonical form: 64 upper-case hex digits."""
 
 State = Literal["verified", "added", "revoked"]
+
+Result = Literal["direct", "relay", "failed"]
+RESULTS: tuple[str, ...] = get_args(Result)
+"""How a connection between two peers can go: straight, through a TURN server, or not at all."""
 
 DEFAULT_NAME = DEFAULT_KIND = "peer"
 
@@ -26,6 +30,16 @@ _BLANK_LETTERS = frozenset(
     "\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2800\u3164\uffa0"
     + "".join(map(chr, range(0xFE00, 0xFE10)))
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a peer's latest connection to another peer went: when (Unix seconds), and how long it took to open."""
+
+    target: Fingerprint
+    result: Result
+    milliseconds: int
+    at: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +58,7 @@ class Peer:
     verified_on: int = 0
     last_seen: int = 0
     proved: bool = False
+    outcome: Outcome | None = None
 
     @property
     def verified(self) -> bool:

@@ -24,6 +24,7 @@ from app.faults import fault
 from app.handlers.account import account
 from app.handlers.assets import assets
 from app.handlers.book import book
+from app.handlers.demo import demo
 from app.handlers.doctor import doctor
 from app.handlers.errors import answer_errors
 from app.handlers.events import events
@@ -53,6 +54,8 @@ def build(settings: Settings, context: Context) -> App:
     )
     for doorway in (websocket, verify, login, stop, book, events, account, assets, ops, doctor):
         app.blueprint(doorway)
+    if settings.demo:
+        app.blueprint(demo)
     count_requests(app)
     answer_errors(app)
     add_headers(app)

@@ -16,6 +16,8 @@ from app.errors import BadInput
 from app.mailserver import MailServer, parse_mail_server
 from app.platforms import told_by_platform
 
+# RFC 7065, section 3.1
+_TURN_URL = re.compile(r"turns?:(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:]+\])(?::\d{1,5})?(?:\?transport=(?:udp|tcp))?")
 _HOST = re.compile(r"[a-z0-9._:-]+")  # as browsers write it: an international name in its ASCII form
 
 
@@ -147,6 +149,19 @@ def _ice_servers(text: str) -> tuple[dict[str, Any], ...]:
     return tuple(servers)
 
 
+def _turn_urls(text: str) -> tuple[str, ...]:
+    urls = tuple(text.replace(",", " ").split())
+    if not urls or not all(_TURN_URL.fullmatch(url) for url in urls):
+        raise ValueError("is a list like turn:turn.example.org, turns:turn.example.org?transport=tcp")
+    return urls
+
+
+def _long_secret(text: str) -> str:
+    if len(text) < 16:
+        raise ValueError("needs at least 16 characters")
+    return text
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Everything that can be set. Unset and empty are the same; 0 switches an interval or a number of mails off."""
@@ -234,6 +249,14 @@ class Settings:
     ice_servers: tuple[dict[str, Any], ...] = _setting(
         _ice_servers, (), "`[]`", "JSON list of STUN servers that peers are told of"
     )
+    turn_urls: tuple[str, ...] = _setting(
+        _turn_urls, (), "–", "TURN servers between commas, of which peers that are in are told, with credentials"
+    )
+    turn_secret: str = _setting(
+        _long_secret, "", "–", "the secret that coturn has as `static-auth-secret`; beside TURN_URLS it must be set"
+    )
+    turn_ttl: int = _setting(_whole(60, 7 * 86400), 3600, "3600", "seconds that TURN credentials are good")
+    demo: bool = _setting(_switch, False, "0", "1: the page /demo, which walks a newcomer through; `make demo` sets it")
     log_level: str = _setting(
         _one_of("debug", "info", "warning", "error"), "info", "info", "debug, info, warning or error"
     )
@@ -308,6 +331,9 @@ def _complete(given: dict[str, Any], *, dyno: bool) -> Settings:
         raise Unfinished("BASE_URL is missing: set it to the address under which this page was opened.", port)
     if not embedded and "base_url" not in given:
         raise SettingsError("BASE_URL is missing: beside a REDIS_URL it must be set, to the origin that users open.")
+    if ("turn_urls" in given) != ("turn_secret" in given):
+        missing = "TURN_SECRET" if "turn_urls" in given else "TURN_URLS"
+        raise SettingsError(f"{missing} is missing: TURN_URLS and TURN_SECRET go together.")
     if "port" in given and not embedded:
         given.setdefault("host", "0.0.0.0")
     given.setdefault("base_url", f"http://localhost:{given.get('port', 8000)}")

@@ -5,9 +5,9 @@ Between two sockets of one process a message takes no step to the store; across 
 
 import contextlib
 import itertools
+import time
 from collections.abc import Awaitable
 from functools import partial
-from typing import Any
 
 from app.background import Background
 from app.book import Place
@@ -18,6 +18,7 @@ from app.connections import Connection, Connections
 from app.contact import Contact
 from app.descriptions import check_description
 from app.errors import NotIn, Offline, PeerbookError, TooMany, UnknownTarget, Unreachable
+from app.iceservers import IceServers
 from app.messages import (
     BadMessage,
     Command,
@@ -27,6 +28,7 @@ from app.messages import (
     Prove,
     Rekey,
     Rename,
+    ReportOutcome,
     Signal,
     encode_done,
     encode_error,
@@ -52,7 +54,7 @@ class Signaling:
         proving: Proving,
         background: Background,
         tally: Tally,
-        ice_servers: list[dict[str, Any]],
+        ice_servers: IceServers,
     ) -> None:
         self._books = books
         self._background = background
@@ -106,11 +108,14 @@ class Signaling:
                 connection.send(encode_peers(book.uid, book.listed(), book.online))
                 _acknowledge(connection, message_id)
             case GetIceServers():
-                connection.send(encode_ice_servers(self._ice_servers))
+                connection.send(encode_ice_servers(self._ice_servers.of_user(book.uid, time.time())))
                 _acknowledge(connection, message_id)
             case Rename():
                 renamed = self._books.rename(book.uid, connection.fp, command.name)
                 return self._answer(connection, renamed, message_id)
+            case ReportOutcome():
+                noted = self._note_outcome(connection, command)
+                return self._answer(connection, noted, message_id)
             case _:
                 return self._rekey(connection, command, message_id)
         return None
@@ -225,6 +230,13 @@ class Signaling:
         await self._answer(connection, self._proving.rekey(connection, command), message_id)
         if connection.rekeying or connection.peer is None:
             connection.end(CloseCode.GOING_AWAY, "it has another fingerprint now")
+
+    async def _note_outcome(self, source: Connection, report: ReportOutcome) -> None:
+        """A peer says how its connection to another one of its book went."""
+        assert source.book is not None
+        self.route(source, report.target)
+        self._tally.add("outcomes", report.result)
+        await self._books.note_outcome(source.book.uid, source.fp, report)
 
     async def _answer(self, connection: Connection, work: Awaitable[None], message_id: MessageId | None) -> None:
         """Do what takes a while, and say how it went."""

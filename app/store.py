@@ -3,7 +3,7 @@
     user:{uid}               hash    email, created_on, generation, require_proof, admissions (a counter)
     book:{uid}               zset    fp by created_on
     peer:{uid}:<fp>          hash    name, fold (unless it is the name in lower case), kind, state, claim,
-                                     created_on, verified_on, last_seen
+                                     created_on, verified_on, last_seen, outcome (of its latest connection)
     requests:{uid}           zset    rid by time; request:{uid}:<rid> hash with EX
     denied:{uid}             hash    rid -> until
     online:{uid}             hash    fp -> "process connection number"
@@ -52,7 +52,7 @@ from app.addresses import Address
 from app.book import Happening, Owner, Place, Report
 from app.contact import Contact
 from app.errors import Unreachable
-from app.peers import Fingerprint, Peer, Request, fold_name
+from app.peers import Fingerprint, Outcome, Peer, Request, Result, fold_name
 from app.tally import Tally
 
 SCHEMA = 1
@@ -693,7 +693,15 @@ def _read_peer(fp: str, row: dict[str, str]) -> Peer | None:
         verified_on=int(row["verified_on"]),
         last_seen=int(row["last_seen"]),
         proved=row.get("proved") == "1",
+        outcome=_read_outcome(row.get("outcome")),
     )
+
+
+def _read_outcome(text: str | None) -> Outcome | None:
+    if text is None:
+        return None
+    target, result, milliseconds, at = text.split(" ")
+    return Outcome(Fingerprint(target), cast(Result, result), int(milliseconds), int(at))
 
 
 def _read_place(text: str) -> Place | None:

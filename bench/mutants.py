@@ -27,7 +27,7 @@ TESTS = {
         "test_sessions",
         "test_proof_demanded",
     ],
-    "signaling": ["test_signaling", "test_forged_offers", "test_rekey"],
+    "signaling": ["test_signaling", "test_forged_offers", "test_rekey", "test_outcomes"],
 }
 _COPIED = ["app", "tests", "bench", "docs", "README.md", "pyproject.toml", "Makefile"]
 _CONFIG = """

@@ -40,6 +40,12 @@ def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> M
     return {"uvloop": uvloop.new_event_loop}
 
 
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Whatever could not be tried here is named at the end, in every run."""
+    for reason in sorted({report.longrepr[2] for report in terminalreporter.stats.get("skipped", ())}):
+        terminalreporter.write_line(f"NOT TRIED: {reason.removeprefix('Skipped: ')}", yellow=True)
+
+
 @pytest.fixture(scope="session")
 def _ears() -> Iterator[Eavesdropper]:
     ears = Eavesdropper()

@@ -331,9 +331,9 @@ class Scene:
 
 
 @asynccontextmanager
-async def open_mailbox(**options: Any) -> AsyncIterator[Mailbox]:
-    """A mailbox at a free port; options are aiosmtpd's."""
-    mailbox = Mailbox()
+async def open_mailbox(mailbox: Mailbox | None = None, **options: Any) -> AsyncIterator[Mailbox]:
+    """A mailbox, a new one by default, at a free port; options are aiosmtpd's."""
+    mailbox = mailbox or Mailbox()
     loop = asyncio.get_running_loop()
     calls: list[SMTP] = []
 

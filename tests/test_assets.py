@@ -10,7 +10,7 @@ import pytest
 from app.assets import Assets
 from tests.support import Scene, new_fingerprint
 
-NAMES = ["favicon.svg", "mark.svg", "page.js", "peerbook.css", "htmx.min.js"]
+NAMES = ["favicon.svg", "mark.svg", "page.js", "peerbook.js", "peerbook.css", "htmx.min.js"]
 MOST_ON_THE_WIRE = 80_000
 
 
@@ -114,3 +114,21 @@ async def test_a_page_travels_compressed_where_the_browser_can(scene: Scene) -> 
     plain = await owner.http.get("/peers", headers={"Accept-Encoding": "identity"})
     assert "content-encoding" not in plain.headers
     assert "Your devices" in plain.text
+
+
+async def test_the_browser_client_stands_where_any_site_finds_it_and_is_small(scene: Scene) -> None:
+    headers = {"Accept-Encoding": "gzip", "Origin": "https://elsewhere.example.org"}
+    answer = await scene.http.get("/static/peerbook.js", headers=headers)
+    assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (200, "*")
+    assert answer.headers["content-type"].startswith("text/javascript")
+    assert answer.content == (await scene.http.get(url_of("peerbook.js"))).content
+    assert int(answer.headers["content-length"]) <= 8192
+    assert b"import " not in answer.content.replace(b" *     import ", b""), "it depends on nothing"
+
+
+async def test_the_browser_client_is_asked_for_again_and_sent_when_it_changed(scene: Scene) -> None:
+    first = await scene.http.get("/static/peerbook.js")
+    assert first.headers["cache-control"] == "no-cache"
+    again = await scene.http.get("/static/peerbook.js", headers={"If-None-Match": first.headers["etag"]})
+    assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", first.headers["etag"])
+    assert (await scene.http.get("/static/peerbook.js", headers={"If-None-Match": 'W/"0"'})).status_code == 200

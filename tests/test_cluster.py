@@ -19,6 +19,7 @@ from app.books import Departure
 from app.claims import claim_of_secret
 from app.context import Context
 from app.invites import invite_digest
+from app.messages import ReportOutcome
 from app.migrations import bring_up_to_date
 from app.store import Window
 from tests.parts import OWNER, a_device, fingerprint, new_context, verified
@@ -141,6 +142,7 @@ async def _come_and_go(process: Context, uid: str) -> None:
     books, laptop = process.books, await verified(process, uid)
     for connection in ("c1", "c2"):
         assert (await books.admit(uid, laptop.fp, laptop.claim, connection, named=True, demanded=False))[0] == "in"
+    await books.note_outcome(uid, laptop.fp, ReportOutcome(laptop.fp, "direct", 12))
     await books.leave(uid, laptop.fp, "c2")
     await books.admit(uid, laptop.fp, laptop.claim, "c3", named=True, demanded=False)
     await books.forget(uid, process.process)

@@ -402,7 +402,7 @@ async def test_a_mail_server_that_refuses_the_password_or_its_certificate_is_nam
     def accept(server: Any, session: Any, envelope: Any, mechanism: str, data: Any) -> AuthResult:
         return AuthResult(success=data.password == b"open", handled=False)
 
-    options = {"tls_context": context, "authenticator": accept, "auth_required": True}
+    options: dict[str, Any] = {"tls_context": context, "authenticator": accept, "auth_required": True}
     async with open_mailbox(**options) as box:
         trust = {"SSL_CERT_FILE": str(tmp_path / "authority.pem")}
         url = f"smtp://me:open@127.0.0.1:{box.port}"

@@ -25,6 +25,8 @@ MISSING = [
     ({"REDIS_URL": STORE, "SECRET_KEY": SECRET}, "BASE_URL is missing: "),
     ({"REDIS_TLS_URL": "rediss://127.0.0.1:1", "BASE_URL": ORIGIN}, "SECRET_KEY is missing: "),
     ({"DYNO": "web.1"}, "REDIS_URL is missing: "),
+    ({"TURN_URLS": "turn:turn.example.org"}, "TURN_SECRET is missing: "),
+    ({"TURN_SECRET": SECRET}, "TURN_URLS is missing: "),
 ]
 
 MALFORMED = {
@@ -58,7 +60,13 @@ MALFORMED = {
     "SESSION_TTL": "1",
     "SESSION_MAX": "1",
     "ICE_SERVERS": "stun.example.org",
+    "TURN_URLS": "turn.example.org",
+    "TURN_SECRET": "too short",
+    "TURN_TTL": "an hour",
+    "DEMO": "please",
     "LOG_LEVEL": "loud",
+    "MAX_SOCKETS": "0",
+    "MAX_WAITING_NEAR": "-1",
     "LOG_FORMAT": "xml",
     "METRICS_TOKEN": "short",
 }

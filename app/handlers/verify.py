@@ -46,7 +46,7 @@ async def verify_peer(request: Request) -> HTTPResponse:
 @verify.post("/iceservers", name="iceservers")
 async def ice_servers(request: Request) -> HTTPResponse:
     """The ICE servers that need no credentials."""
-    return json_answer(encode(list(request.app.ctx.settings.ice_servers)))
+    return json_answer(encode(request.app.ctx.ice_servers.public()))
 
 
 @verify.options("/verify", name="preflight_verify")

@@ -27,6 +27,7 @@
     const units = [["day", 86400], ["hour", 3600], ["minute", 60]];
     for (const [unit, length] of units) {
       const count = Math.floor(seconds / length);
+      if (count === 1 && unit === "day") return "yesterday";
       if (count) return `${count} ${unit}${count > 1 ? "s" : ""} ago`;
     }
     return "just now";

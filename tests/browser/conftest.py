@@ -10,12 +10,14 @@ import pytest
 from playwright.async_api import Browser, async_playwright, expect
 
 from tests.browser.person import Person
+from tests.browser.tabs import Tab, other_site
 from tests.support import Owner, Scene
 
 Sit = Callable[..., Awaitable[Person]]
+OpenTab = Callable[[str], Awaitable[Tab]]
 
 _PATIENCE = 8000  # milliseconds
-_FLAGS = ["--no-sandbox", "--disable-background-networking", "--disable-features=WebRtcHideLocalIpsWithMdns"]
+FLAGS = ["--no-sandbox", "--disable-background-networking", "--disable-features=WebRtcHideLocalIpsWithMdns"]
 
 expect.set_options(timeout=_PATIENCE)
 
@@ -32,7 +34,7 @@ def find_chromium() -> str:
 async def chromium() -> AsyncIterator[Browser]:
     path = find_chromium()
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=path, args=_FLAGS)
+        browser = await playwright.chromium.launch(executable_path=path, args=FLAGS)
         yield browser
         await browser.close()
 
@@ -63,3 +65,33 @@ async def person(sit: Sit) -> Person:
     person = await sit()
     await person.log_in()
     return person
+
+
+@pytest.fixture
+async def site() -> AsyncIterator[str]:
+    async with other_site() as site:
+        yield site
+
+
+@pytest.fixture
+async def open_tab(chromium: Browser, site: str) -> AsyncIterator[OpenTab]:
+    """Opens a page of another site in a browser profile of its own. What goes wrong in it unseen fails the test."""
+    errors: list[str] = []
+    async with AsyncExitStack() as stack:
+
+        async def open_one(name: str) -> Tab:
+            context = await chromium.new_context()
+            stack.push_async_callback(context.close)
+            context.set_default_timeout(15000)
+            page = await context.new_page()
+            page.on("pageerror", lambda error: errors.append(str(error)))
+            await page.goto(site)
+            return Tab(page, name)
+
+        yield open_one
+    assert errors == []
+
+
+@pytest.fixture
+def owner(scene: Scene) -> Owner:
+    return scene.owner()

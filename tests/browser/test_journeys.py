@@ -73,7 +73,7 @@ async def test_the_empty_book_says_how_to_connect_a_device_to_this_very_server(s
     host = urlsplit(scene.url).netloc
     uid = await person.page.locator(".box .copyable code").first.inner_text()
     lines = await person.page.locator(".connect code.line").all_inner_texts()
-    assert len(lines) == 3
+    assert len(lines) == 4
     assert all(host in line and uid in line for line in lines)
     assert f"ws://{host}/ws?" in lines[0]
 
