@@ -320,6 +320,8 @@ class Scene:
         if not self._stopped:
             self._stopped = True
             await self.running.close()
+            for doorway in self.running.app.blueprints.values():
+                doorway.reset()  # it would keep every app that ever had it, and all that hangs on that
 
     async def close(self) -> None:
         for socket in self._sockets:
