@@ -426,7 +426,8 @@ class Books:
                 raise AlreadyInBook
             case "weaker":
                 raise WeakerProof
-        self._note(_DONE[script], given["fp"])
+        if script in _DONE:
+            self._note(_DONE[script], given["fp"])
 
     async def _found(self, uid: str, fp: Fingerprint) -> None:
         """It is in: whoever waits for that hears of it. The act is done by now, so it does not fail if this does."""

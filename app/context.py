@@ -172,6 +172,7 @@ class Context:
         """
         await self.store.open()
         await bring_up_to_date(self.store)
+        await self.store.begin()
         await self.bus.open()
         await self.presence.open()
         self.wheel.start()
