@@ -251,13 +251,13 @@ async def test_nothing_is_left_of_a_parent_that_was_killed(serve: Serve) -> None
         assert {wire.close_code for wire in wires} == {1001}
 
 
-async def test_a_worker_ends_when_its_lifeline_does_whatever_the_kernel_says_of_its_parent() -> None:
+async def test_a_worker_ends_when_its_lifeline_does_whatever_the_kernel_says_of_its_parent(tmp_path: Path) -> None:
     ours, theirs = socket.socketpair()
     async with redis_server() as url:
         settings = beside(url)
         with ours, theirs, socket.create_server(("127.0.0.1", int(settings["PORT"]))) as listener:
             shared = (listener.fileno(), theirs.fileno())
-            command = (sys.executable, "-m", "app.worker", *(str(each) for each in shared))
+            command = (sys.executable, "-m", "app.worker", *(str(each) for each in shared), str(tmp_path))
             environment = bare_environment(**settings)
             async with program(*command, environment=environment, descriptors=shared) as worker:
                 await worker.line("event=started")
