@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 from urllib.parse import urlsplit
 
 Pair = tuple["LoadPeer", "LoadPeer"]
@@ -41,10 +42,14 @@ class LoadPeer(asyncio.Protocol):
         self._rest, self._upgraded = b"", False
         self._transport, _ = await loop.create_connection(lambda: self, str(address.hostname), address.port or 80)
         self._transport.write(
-            f"GET /ws?fp={self.fp}&uid={self.uid} HTTP/1.1\r\nHost: {address.netloc}\r\nConnection: Upgrade\r\n"
+            f"GET {self._path()} HTTP/1.1\r\nHost: {address.netloc}\r\nConnection: Upgrade\r\n"
             "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n".encode()
         )
         return await asyncio.wait_for(self._arrived, _PATIENCE)
+
+    def _path(self) -> str:
+        """What it asks for."""
+        return f"/ws?fp={self.fp}&uid={self.uid}"
 
     async def closed(self) -> None:
         """Wait until the server has closed the socket."""
@@ -134,8 +139,16 @@ async def connect_all(peers: Iterable[LoadPeer], url: str) -> None:
 class Relay:
     """So many messages through pairs of peers, in bursts as candidates come, a fixed number of bursts under way."""
 
-    def __init__(self, pairs: Sequence[Pair], messages: int, *, burst: int, at_once: int) -> None:
-        self._free = deque((source, target, frame_to(target) * burst) for source, target in pairs)
+    def __init__(
+        self,
+        pairs: Sequence[Pair],
+        messages: int,
+        *,
+        burst: int,
+        at_once: int,
+        frame_of: Callable[[Any, Any], bytes] = lambda _, target: frame_to(target),
+    ) -> None:
+        self._free = deque((source, target, frame_of(source, target) * burst) for source, target in pairs)
         self._to_begin = self._to_end = messages // burst
         self._burst = burst
         self._at_once = at_once
@@ -178,11 +191,16 @@ class Relay:
             self._begin()
 
 
-async def delays(pairs: Sequence[Pair], rate: int, seconds: int) -> list[float]:
+async def delays(
+    pairs: Sequence[Pair],
+    rate: int,
+    seconds: int,
+    frame_of: Callable[[Any, Any], bytes] = lambda _, target: frame_to(target),
+) -> list[float]:
     """How long each of `rate` messages a second took, from the moment at which it was due: a late one is not excused."""
     took: list[float] = []
     done = asyncio.get_running_loop().create_future()
-    turns = [(source, frame_to(target), deque[float]()) for source, target in pairs]
+    turns = [(source, frame_of(source, target), deque[float]()) for source, target in pairs]
     for (_, target), (*_, due_times) in zip(pairs, turns, strict=True):
 
         def heard(due_times: deque[float] = due_times) -> None:

@@ -9,13 +9,13 @@ import asyncio
 import json
 import os
 import tempfile
-from collections import deque
 from contextlib import AsyncExitStack
+from functools import partial
 from statistics import median
 
 import uvloop
 
-from bench.load import LoadPeer, Pair, Relay, connect_all
+from bench.load import LoadPeer, Relay, connect_all
 from bench.pages import cpu_seconds, resident, show
 from bench.scaling import BOOK, a_server, new_books, pairs_in, peers_of
 from tests.process import redis_server
@@ -55,14 +55,6 @@ def message(source: LoadPeer, target: LoadPeer, kind: str) -> bytes:
     return b"\x81\xfe" + len(text).to_bytes(2, "big") + bytes(4) + text.encode()
 
 
-class Talk(Relay):
-    """So many messages of one kind, in bursts."""
-
-    def __init__(self, pairs: list[Pair], kind: str, burst: int) -> None:
-        super().__init__(pairs, MESSAGES, burst=burst, at_once=10)
-        self._free = deque((source, target, message(source, target, kind) * burst) for source, target in pairs)
-
-
 async def main(idle: int, seconds: float) -> None:
     async with AsyncExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
@@ -77,7 +69,7 @@ async def main(idle: int, seconds: float) -> None:
         for _ in range(RUNS):
             for kind, burst in cost:
                 before = cpu_seconds(server.pid)
-                took = await Talk(pairs, kind, burst).run()
+                took = await Relay(pairs, MESSAGES, burst=burst, at_once=10, frame_of=partial(message, kind=kind)).run()
                 cost[kind, burst].append((cpu_seconds(server.pid) - before) / MESSAGES * 1e6)
                 rate[kind, burst].append(MESSAGES / took)
         show([("", "", "target")])

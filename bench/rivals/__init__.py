@@ -1,0 +1,1 @@
+"""What peerbook is measured against: other servers that pass messages between WebSockets."""
