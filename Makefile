@@ -5,7 +5,7 @@ python := $(shell cd / && $(PYTHON) -c 'import sys; print(sys.executable)' 2>/de
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run demo install test chaos floods fuzz check screens bench bench-sockets bench-scaling simulation mutants lock clean
+.PHONY: run demo install test chaos floods fuzz check screens bench bench-parts bench-sockets bench-scaling simulation mutants lock clean
 
 run: $(VENV)/run
 	@exec $(BIN)/python -m app
@@ -44,9 +44,14 @@ fuzz: $(VENV)/dev
 screens: $(VENV)/dev
 	$(BIN)/python -m pytest -q tests/screens.py
 
+# Peerbook beside PeerJS server and bare relays, the same work for each, in one table. Takes about fifteen minutes and wants
+# an idle machine; PeerJS and the relay on ws are left out, and named, where there is no Node.
+bench: $(VENV)/dev
+	$(BIN)/python -m bench.compare
+
 # What a page, the check of an offer and a device that nobody wants cost, whether the time of an answer tells which addresses are known,
 # how long a stop takes, and how long two peers take to connect.
-bench: $(VENV)/dev
+bench-parts: $(VENV)/dev
 	$(BIN)/python -m bench.pages
 	$(BIN)/python -m bench.descriptions
 	$(BIN)/python -m bench.dials
