@@ -112,7 +112,7 @@ async def test_what_waits_for_one_process_leaves_in_one_letter(here: Far, there:
     for number in range(bus_module._MOST_AT_ONCE + 1):
         here.bus.publish("there", Found(fingerprint(), f"u{number}"), told.append)
         here.bus.publish("nobody", Found(fingerprint(), f"u{number}"))
-    await eventually(lambda: len(there.heard) == bus_module._MOST_AT_ONCE + 1)
+    await eventually(lambda: len(there.heard) == len(told) == bus_module._MOST_AT_ONCE + 1)
     assert [event.uid for event in there.heard] == [f"u{number}" for number in range(bus_module._MOST_AT_ONCE + 1)]
     assert told == [1] * len(there.heard)
     assert await publishes(redis) - before == 4, "two to each of them, since a letter has a largest size"
