@@ -33,13 +33,13 @@ from app.mailer import Mailer
 from app.metrics import Metrics
 from app.migrations import bring_up_to_date
 from app.notices import Notices
+from app.outbox import Outbox
 from app.pages import Pages
 from app.presence import Presence
 from app.proving import Proving
 from app.sessions import Sessions
 from app.settings import Settings
 from app.signaling import Signaling
-from app.sockets import Unsent
 from app.stamps import Stamps
 from app.stops import Stops
 from app.store import Store
@@ -81,7 +81,7 @@ class Context:
         self.wheel = Wheel()
         self.lobby = Lobby()
         self.wheel.watch(self.lobby)
-        self.unsent = Unsent()
+        self.outbox = Outbox()
         self.turns = Turns()
         self.contact = Contact()
         self.tally = Tally()

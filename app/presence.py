@@ -98,7 +98,9 @@ class Presence:
         await self._books.store.end_lease(self._process)
 
     async def arrive(self, connection: Connection) -> None:
-        """Find the connection's book and let it in, or have it wait for its owner."""
+        """Find the connection's book and let it in, or have it wait for its owner; unless it is gone already."""
+        if connection.ended:
+            return
         self._connections.add(connection)
         self._note("arrived", connection)
         self._admission.arrives(connection)
@@ -127,10 +129,9 @@ class Presence:
         connection.send(encode_error(error))
         connection.end(CloseCode.TRY_AGAIN_LATER, "no room" if isinstance(error, NoRoom) else "out of reach")
 
-    async def leave(self, connection: Connection) -> None:
-        """The socket is gone."""
-        if not connection.ended:
-            await self._depart([self._part(connection)])
+    def leave(self, connection: Connection) -> Callable[[], Awaitable[None]]:
+        """The socket is gone, and nothing reaches it from now on. Returns what tells the store, to be called."""
+        return partial(self._depart, [] if connection.ended else [self._part(connection)])
 
     def send_away(self, connections: Sequence[Connection]) -> None:
         """The server stops: end them, and tell the store of all in one go, without waiting for their answers."""

@@ -39,6 +39,7 @@ from app.lifeline import Lifeline
 from app.listeners import BACKLOG, room_for
 from app.orders import Orders
 from app.settings import Settings
+from app.signals import QuietSignals
 from app.wsprotocol import SocketProtocol
 
 log = logging.getLogger("peerbook")
@@ -50,7 +51,11 @@ _CUT_SECONDS = 0.3
 def build(settings: Settings, context: Context) -> App:
     """The Sanic app: its routes, its limits, and the Context as `app.ctx`."""
     app: App = sanic.Sanic(
-        f"peerbook-{secrets.token_hex(4)}", ctx=context, config=_configure(settings), configure_logging=False
+        f"peerbook-{secrets.token_hex(4)}",
+        ctx=context,
+        config=_configure(settings),
+        signal_router=QuietSignals(),
+        configure_logging=False,
     )
     for doorway in (websocket, verify, login, stop, book, events, account, assets, ops, doctor):
         app.blueprint(doorway)

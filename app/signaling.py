@@ -10,7 +10,7 @@ from collections.abc import Awaitable
 from functools import partial
 
 from app.background import Background
-from app.book import Place
+from app.book import Book, Place
 from app.books import Books
 from app.bus import Bus, Deliver, Gone
 from app.closecodes import CloseCode
@@ -96,14 +96,14 @@ class Signaling:
     def _serve(
         self, connection: Connection, command: Command, message_id: MessageId | None, now: float
     ) -> Awaitable[None] | None:
-        book = connection.book
         if isinstance(command, Prove):
             return self._prove(connection, command, message_id)
-        if connection.peer is None or book is None:
+        book, peer = connection.book, connection.peer
+        if peer is None or book is None:
             raise NotIn
         match command:
             case Signal():
-                self._forward(connection, command, message_id, now)
+                self._forward(connection, peer, book, command, message_id, now)
             case GetList():
                 connection.send(encode_peers(book.uid, book.listed(), book.online))
                 _acknowledge(connection, message_id)
@@ -128,16 +128,16 @@ class Signaling:
             raise UnknownTarget
         return peer
 
-    def _forward(self, source: Connection, signal: Signal, message_id: MessageId | None, now: float) -> None:
-        assert source.peer is not None
-        assert source.book is not None
+    def _forward(
+        self, source: Connection, sender: Peer, book: Book, signal: Signal, message_id: MessageId | None, now: float
+    ) -> None:
         peer = self.route(source, signal.target)
         if not self._contact.trusted:
             raise Unreachable  # who may reach whom could have changed meanwhile
-        frame = encode_signal(source.peer, signal)
+        frame = encode_signal(sender, signal)
         if signal.kind != "candidate":
             check_description(frame, source.fp, source.certificate)
-        place = source.book.online.get(signal.target)
+        place = book.online.get(signal.target)
         if place is None:
             raise Offline(peer.last_seen)
         if place.process == self._bus.process:

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from app.closecodes import CloseCode
 from app.faults import fault
 from app.frames import BINARY, CLOSE, PING, PONG, TEXT, BadFrame, Reader, check_close, encode_close, encode_frame
+from app.outbox import Outbox
 from app.wheel import Wheel
 
 log = logging.getLogger("peerbook.websocket")
@@ -30,6 +31,8 @@ LINGER = 1.0
 
 # Beyond so many unsent bytes the transport tells us; what is less is looked at with each ping.
 _UNREAD = 16 * 1024
+
+_MOST_TOGETHER = 16 * 1024  # bytes that wait for the end of a turn of the loop, to leave as one
 
 # Noise is what comes and brings no message. So much may come in one turn of the wheel; a control frame counts as ten,
 # a piece of a frame as one. So ten pings a second are fine, and a large message may come in a hundred pieces a second.
@@ -50,15 +53,6 @@ class Application(Protocol):
         """It is over. Called once, at the end."""
 
 
-class Unsent:
-    """How many bytes wait for the slow readers of a process."""
-
-    __slots__ = ("size",)
-
-    def __init__(self) -> None:
-        self.size = 0
-
-
 class _State(Enum):
     OPEN = auto()
     CLOSING = auto()  # we said close, and wait for the other's
@@ -72,18 +66,19 @@ class WebSocket(asyncio.Protocol):
     """One open WebSocket. It is born paused: `attach` it to its application, then `resume`."""
 
     __slots__ = (
-        *("_application", "_connections", "_due", "_heard", "_left", "_most_noise", "_noise", "_paused"),
+        *("_application", "_connections", "_due", "_heard", "_left", "_most_noise", "_noise", "_outbox", "_paused"),
         *("_reader", "_slot", "_state", "_transport", "_unsent", "_wheel", "closed"),
     )
 
     def __init__(
-        self, transport: asyncio.Transport, most: int, wheel: Wheel, unsent: Unsent, connections: set[Any]
+        self, transport: asyncio.Transport, most: int, wheel: Wheel, outbox: Outbox, connections: set[Any]
     ) -> None:
         self.closed = False
         self._transport = transport
         self._reader = Reader(most)
         self._wheel = wheel
-        self._unsent = unsent
+        self._outbox = outbox
+        self._unsent = b""
         self._slot = wheel.next_slot()
         self._connections = connections
         self._application: Application | None = None
@@ -111,7 +106,7 @@ class WebSocket(asyncio.Protocol):
         if self._state is not _OPEN:
             return False
         size = self._transport.get_write_buffer_size()
-        if size and (size > MOST_UNSENT or self._unsent.size > MOST_UNSENT_IN_ALL):
+        if size and (size > MOST_UNSENT or self._outbox.unread > MOST_UNSENT_IN_ALL):
             self.pause_writing()
             return False
         self._write(encode_frame(TEXT if is_text else BINARY, message))
@@ -165,6 +160,17 @@ class WebSocket(asyncio.Protocol):
         if not size:
             self.resume_writing()
 
+    # For the outbox
+
+    def flush(self) -> None:
+        """Hand over to the system what was said in this turn."""
+        frames, self._unsent = self._unsent, b""
+        if frames and not self.closed:
+            if self._left:
+                self._left += len(frames)
+                self._outbox.unread += len(frames)
+            self._transport.write(frames)
+
     # For Sanic, which stops by calling these on everything in its set of connections
 
     def close_if_idle(self) -> bool:
@@ -213,7 +219,7 @@ class WebSocket(asyncio.Protocol):
 
     def _wait_for(self, size: int) -> None:
         """So much is left to be read, and something of it within a while."""
-        self._unsent.size += size - self._left
+        self._outbox.unread += size - self._left
         self._left, self._due = size, self._wheel.now + DRAIN_WITHIN
 
     def _read(self) -> None:
@@ -262,16 +268,20 @@ class WebSocket(asyncio.Protocol):
             self._end()
 
     def _write(self, frame: bytes) -> None:
-        if self._left:
-            self._left += len(frame)
-            self._unsent.size += len(frame)
-        self._transport.write(frame)
+        if self._unsent:
+            self._unsent += frame
+        else:
+            self._unsent = frame
+            self._outbox.add(self)
+        if len(self._unsent) > _MOST_TOGETHER:
+            self.flush()
 
     def _end(self) -> None:
         """Nothing more is read or said. To hang up while the peer still sends would make a reset that eats our close."""
         if self._state is not _OVER:
             self._state = _OVER
             self._reader = Reader(0)
+            self.flush()
             if self._transport.can_write_eof() and not self._transport.is_closing():
                 self._transport.write_eof()
 

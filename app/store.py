@@ -622,7 +622,10 @@ class Store:
     async def _turn(self, command: Any) -> AsyncIterator[None]:
         """A connection, for who waits longest: the client's pool serves whoever comes, and lets some starve."""
         try:
-            async with asyncio.timeout(_LONGEST_WAIT):
+            if self._turns.locked():
+                async with asyncio.timeout(_LONGEST_WAIT):
+                    await self._turns.acquire()
+            else:
                 await self._turns.acquire()
         except TimeoutError:
             if hasattr(command, "close"):

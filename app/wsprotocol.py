@@ -85,7 +85,7 @@ class SocketProtocol(WebSocketProtocol):
         context = self.app.ctx
         most = self.websocket_max_size
         assert most is not None
-        socket = WebSocket(transport, most, context.wheel, context.unsent, self.connections)
+        socket = WebSocket(transport, most, context.wheel, context.outbox, self.connections)
         self._handed_over = True
         self.connections.discard(self)
         context.lobby.leave(self)

@@ -239,7 +239,7 @@ async def come_and_go(crowd: Crowd, count: int) -> None:
     """So many changes: a peer leaves, and comes back to the process where it was."""
 
     async def one(process: Context, connection: Connection) -> None:
-        await process.presence.leave(connection)
+        await process.presence.leave(connection)()
         await process.presence.arrive(crowd.again(process, connection))
 
     await at_once(partial(one, *peer) for peer in crowd.all()[: count // 2])

@@ -98,7 +98,7 @@ class Socket:
     def _close(self, code: int, reason: str) -> None:
         if not self.closed.done():
             self.closed.set_result(code)
-            self.process.background.start(self.process.presence.leave(self.connection))
+            self.process.background.start(self.leave())
 
     @property
     def fp(self) -> Fingerprint:
@@ -117,7 +117,7 @@ class Socket:
 
     async def leave(self) -> None:
         """The socket is gone."""
-        await self.process.presence.leave(self.connection)
+        await self.process.presence.leave(self.connection)()
 
     async def say(self, message: Message | bytes) -> None:
         """Say it, and wait until it is served."""

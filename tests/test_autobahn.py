@@ -16,8 +16,9 @@ from sanic.config import Config
 
 from app.listeners import listen
 from app.lobby import Lobby
+from app.outbox import Outbox
 from app.settings import Settings
-from app.sockets import Unsent, WebSocket
+from app.sockets import WebSocket
 from app.wheel import Wheel
 from app.wsprotocol import SocketProtocol, Upgraded
 
@@ -45,7 +46,7 @@ async def echo(request: sanic.Request[Any, Any], upgraded: Upgraded) -> None:
 @pytest.fixture(scope="module")
 async def url() -> AsyncIterator[str]:
     """An echo."""
-    context = SimpleNamespace(wheel=Wheel(), lobby=Lobby(), unsent=Unsent())
+    context = SimpleNamespace(wheel=Wheel(), lobby=Lobby(), outbox=Outbox())
     config = Config()
     config.MOTD = config.ACCESS_LOG = config.TOUCHUP = False
     config.WEBSOCKET_MAX_SIZE = 1 << 20

@@ -11,10 +11,12 @@ import uvloop
 from sanic.app import Sanic as App
 from sanic.exceptions import RequestTimeout, SanicException
 from sanic.http import Http, Stage
+from sanic.response import empty
 from sanic.server.async_server import AsyncioServer
 from sanic.server.protocols.base_protocol import SanicProtocol
 from sanic.server.protocols.http_protocol import HttpProtocol
 from sanic.server.protocols.websocket_protocol import WebSocketProtocol
+from sanic.signals import RESERVED_NAMESPACES, SignalRouter
 from websockets import utils
 from websockets.datastructures import Headers
 from websockets.frames import Frame, Opcode
@@ -22,6 +24,7 @@ from websockets.http11 import Request
 from websockets.server import ServerProtocol
 
 from app import frames
+from app.signals import QuietSignals
 from app.wsprotocol import SocketProtocol
 from tests.support import Scene
 
@@ -40,6 +43,45 @@ def test_a_server_takes_a_protocol_and_a_socket_that_listens() -> None:
 @pytest.mark.parametrize("name", ["startup", "before_start", "start_serving", "after_start", "is_serving"])
 def test_a_server_begins_step_by_step(name: str) -> None:
     assert callable(getattr(AsyncioServer, name))
+
+
+def test_an_app_takes_signals_of_our_own() -> None:
+    assert "signal_router" in parameters(App.__init__)
+    assert "inline" in parameters(SignalRouter.dispatch)
+    assert parameters(SignalRouter.finalize) == ["self", "do_compile", "do_optimize"]
+    assert "self.signal_router.dispatch(" in inspect.getsource(App.dispatch)
+
+
+def test_sanic_names_the_steps_that_it_tells_of() -> None:
+    """By two names and a third, as those who listen give them too."""
+    steps = {step for steps in RESERVED_NAMESPACES.values() for step in steps}
+    assert {"http.lifecycle.begin", "http.middleware.before", "websocket.handler.before"} <= steps
+    assert all(len(step.split(".")) == 3 for step in steps)
+
+
+async def test_a_step_that_somebody_listens_to_is_told_and_nobody_is_looked_for_at_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    app: App[Any, Any] = App("listening", signal_router=QuietSignals(), configure_logging=False)
+    told: list[str] = []
+    looked_for: list[str] = []
+
+    @app.get("/")
+    async def nothing(_: sanic.Request[Any, Any]) -> sanic.HTTPResponse:
+        return empty()
+
+    app.add_signal(lambda **_: told.append("routing"), "http.routing.before")
+    look = SignalRouter.get
+
+    def get(self: SignalRouter, event: str, condition: Any = None) -> Any:
+        looked_for.append(event)
+        return look(self, event, condition)
+
+    monkeypatch.setattr(SignalRouter, "get", get)
+    _, response = await app.asgi_client.get("/")
+    assert (response.status, told) == (204, ["routing"])
+    assert {each.rpartition(".")[0] for each in looked_for if each.startswith("http.")} == {"http.routing"}
+    App.unregister_app(app)
 
 
 def test_the_servers_connections_are_the_set_that_its_protocols_are_given() -> None:

@@ -381,6 +381,23 @@ async def test_a_process_that_does_not_listen_is_out_of_reach(process: Context, 
     assert phone.fp not in book.online
 
 
+async def test_a_peer_is_offline_from_the_moment_in_which_its_socket_is_gone(
+    process: Context, uid: str, laptop: Socket
+) -> None:
+    phone = await bring(process, uid)
+    await sees(laptop, phone)
+    tell_store = process.presence.leave(phone.connection)
+    assert code_of(await laptop.ask({"target": phone.fp, "offer": OFFER})) == 410
+    await tell_store()
+
+
+async def test_one_that_is_gone_before_it_arrives_leaves_nothing_behind(process: Context) -> None:
+    socket = Socket(process, a_device(), OWNER)
+    await socket.leave()
+    await socket.arrive()
+    assert len(process.connections) == 0
+
+
 async def test_a_peer_of_another_process_whose_socket_just_ended_is_offline(pair: Pair) -> None:
     pair.phone.connection.stage = Stage.ENDED
     pair.laptop.process.bus.publish(pair.there.process, a_delivery(pair))

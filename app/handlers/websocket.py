@@ -1,7 +1,7 @@
 """GET /ws: a peer connects."""
 
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 from sanic import Blueprint
@@ -104,17 +104,17 @@ class Conversation:
         """Let it arrive, then serve its messages. What it says before its first status waits in the socket."""
         self._socket.attach(self)
         try:
-            await self._count(self._context.presence.arrive(self._connection))
+            await self._count(partial(self._context.presence.arrive, self._connection))
         except Exception as error:
             log.error("event=arrival_failed error=%s", fault(error))
             self._socket.close(CloseCode.INTERNAL_ERROR)
         self._socket.resume()
 
-    async def _count(self, step: Awaitable[None]) -> None:
+    async def _count(self, step: Callable[[], Awaitable[None]]) -> None:
         """Arrive or leave, and be counted meanwhile: not too many do so at the same time."""
         self._context.lobby.under_way += 1
         try:
-            await step
+            await step()
         finally:
             self._context.lobby.under_way -= 1
 
