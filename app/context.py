@@ -83,6 +83,7 @@ class Context:
         self.wheel.watch(self.lobby)
         self.outbox = Outbox()
         self.turns = Turns()
+        self.large_turns = Turns()  # of their own, so that they hold up no others
         self.contact = Contact()
         self.tally = Tally()
         self.store = Store(commands, self.contact, self.tally)

@@ -61,9 +61,9 @@ class Reader:
         self._message: _Fragments | None = None
 
     @property
-    def waits(self) -> bool:
-        """Whether a frame has begun whose end has not come."""
-        return self._at < len(self._data)
+    def held(self) -> int:
+        """Bytes that came of a frame or message whose end did not."""
+        return len(self._data) - self._at + (self._message.size if self._message else 0)
 
     def feed(self, data: bytes) -> None:
         """Bytes that arrived."""
@@ -118,11 +118,12 @@ class Reader:
         end = begin + length
         if end > len(data):
             return None
-        if end == len(data):
-            self._data, self._at = b"", 0  # what was read is not kept
+        payload = apply_mask(data[begin:end], data[begin - 4 : begin])
+        if end > len(data) // 2:
+            self._data, self._at = data[end:], 0  # what was read is not kept
         else:
             self._at = end
-        return first, apply_mask(data[begin:end], data[begin - 4 : begin])
+        return first, payload
 
     def _check_head(self, first: int, second: int) -> None:
         opcode = first & 0x7F

@@ -29,15 +29,21 @@ DRAIN_WITHIN = 10.0
 LINGER = 1.0
 """Seconds a client has to answer our close frame."""
 
-# Beyond so many unsent bytes the transport tells us; what is less is looked at with each ping.
-_UNREAD = 16 * 1024
+_LEAST_READ = 16 * 1024  # what a peer has to read within that time
 
-_MOST_TOGETHER = 16 * 1024  # bytes that wait for the end of a turn of the loop, to leave as one
+# Bytes of a message that has begun, of a client that is not known. To prove itself it needs fewer.
+_MOST_OF_STRANGERS = 16 * 1024
+
+_MOST_TOGETHER = 8 * 1024  # bytes that wait for the end of a turn of the loop, to leave as one
+
+# Bytes come into this, and are taken out of it at once. So no more of them are kept for a socket whose message waits
+# for its turn; the system keeps the rest.
+_ARRIVING = memoryview(bytearray(8 * 1024))
 
 # Noise is what comes and brings no message. So much may come in one turn of the wheel; a control frame counts as ten,
-# a piece of a frame as one. So ten pings a second are fine, and a large message may come in a hundred pieces a second.
+# a small piece of a frame as one. So ten pings a second are fine, and a message may come in a hundred pieces a second.
 _MOST_NOISE = 2500
-_PIECE = 512  # and more where MAX_MESSAGE allows messages that have more pieces than that
+_PIECE = 512  # bytes of one that is not small
 _CONTROL_NOISE = 10
 
 _PING = encode_frame(PING, b"")
@@ -45,6 +51,10 @@ _PING = encode_frame(PING, b"")
 
 class Application(Protocol):
     """Who listens to a socket."""
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it may say as much as anybody."""
 
     def message(self, data: bytes, is_text: bool) -> None:
         """A whole message; text is UTF-8 that was checked."""
@@ -62,11 +72,11 @@ class _State(Enum):
 _OPEN, _CLOSING, _OVER = _State.OPEN, _State.CLOSING, _State.OVER
 
 
-class WebSocket(asyncio.Protocol):
+class WebSocket(asyncio.BufferedProtocol):
     """One open WebSocket. It is born paused: `attach` it to its application, then `resume`."""
 
     __slots__ = (
-        *("_application", "_connections", "_due", "_heard", "_left", "_most_noise", "_noise", "_outbox", "_paused"),
+        *("_application", "_connections", "_due", "_heard", "_left", "_noise", "_outbox", "_paused"),
         *("_reader", "_slot", "_state", "_transport", "_unsent", "_wheel", "closed"),
     )
 
@@ -85,11 +95,10 @@ class WebSocket(asyncio.Protocol):
         self._state = _OPEN
         self._paused = True
         self._heard = True
-        self._most_noise = max(_MOST_NOISE, most // _PIECE)
         self._noise = 0
         self._left = 0
         self._due = 0.0
-        transport.set_write_buffer_limits(high=_UNREAD)
+        transport.set_write_buffer_limits(high=0)  # so it tells us as soon as anything has to wait
         connections.add(self)
         self._slot.add(self)
 
@@ -107,7 +116,6 @@ class WebSocket(asyncio.Protocol):
             return False
         size = self._transport.get_write_buffer_size()
         if size and (size > MOST_UNSENT or self._outbox.unread > MOST_UNSENT_IN_ALL):
-            self.pause_writing()
             return False
         self._write(encode_frame(TEXT if is_text else BINARY, message))
         return True
@@ -140,8 +148,6 @@ class WebSocket(asyncio.Protocol):
         self._noise = 0
         if self._state is _OPEN:
             self._heard = False
-            if self._transport.get_write_buffer_size():
-                self.pause_writing()
             self._write(_PING)
 
     def expect_life(self) -> None:
@@ -152,13 +158,11 @@ class WebSocket(asyncio.Protocol):
     def beat(self, now: float) -> None:
         """Cut a peer that has read next to nothing for a while. Its system may take a byte now and then, and so may it."""
         size = self._transport.get_write_buffer_size()
-        if size <= self._left - _UNREAD:
+        if size <= self._left - _LEAST_READ:
             self._wait_for(size)
         elif now >= self._due:
             self._wheel.unwatch(self)
             self.close(CloseCode.TRY_AGAIN_LATER, "you read nothing")
-        if not size:
-            self.resume_writing()
 
     # For the outbox
 
@@ -182,15 +186,25 @@ class WebSocket(asyncio.Protocol):
         """Part of the server's stop: end at once."""
         self._transport.abort()
 
-    # asyncio.Protocol
+    # asyncio.BufferedProtocol
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where the next bytes may be put."""
+        return _ARRIVING
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """So many came."""
+        self.receive(bytes(_ARRIVING[:nbytes]))
+
+    def receive(self, data: bytes) -> None:
         """Bytes from the peer: answer what the protocol answers, hand on what is a message."""
         self._heard = True
         if self._state is not _OVER:
             self._reader.feed(data)
             if not self._paused or self._state is _CLOSING:
                 self._read()
+                if len(data) < _PIECE and self._reader.held:
+                    self._make_noise(1)
 
     def eof_received(self) -> bool:
         """The peer will send no more."""
@@ -207,13 +221,12 @@ class WebSocket(asyncio.Protocol):
             self._application.closed()
 
     def pause_writing(self) -> None:
-        """Much is unsent: from now on something must be read."""
-        if not self._left:
-            self._wait_for(self._transport.get_write_buffer_size())
-            self._wheel.watch(self)
+        """The system takes no more: from now on something must be read."""
+        self._wait_for(self._transport.get_write_buffer_size())
+        self._wheel.watch(self)
 
     def resume_writing(self) -> None:
-        """It was read."""
+        """It took all."""
         self._wait_for(0)
         self._wheel.unwatch(self)
 
@@ -223,12 +236,13 @@ class WebSocket(asyncio.Protocol):
         self._left, self._due = size, self._wheel.now + DRAIN_WITHIN
 
     def _read(self) -> None:
+        application = self._application
         try:
             while self._state is not _OVER and (not self._paused or self._state is _CLOSING):
                 received = self._reader.read()
                 if received is None:
-                    if self._reader.waits:
-                        self._make_noise(1)
+                    if self._reader.held > _MOST_OF_STRANGERS and not (application and application.is_known):
+                        raise BadFrame(CloseCode.MESSAGE_TOO_BIG, "too large for one that is not in")
                     return
                 opcode, payload = received
                 if opcode == CLOSE:
@@ -236,8 +250,8 @@ class WebSocket(asyncio.Protocol):
                 elif self._state is _CLOSING:
                     self._make_noise(_CONTROL_NOISE + len(payload) // _PIECE)
                 elif opcode in (TEXT, BINARY):
-                    if self._application:
-                        self._application.message(payload, opcode == TEXT)
+                    if application:
+                        application.message(payload, opcode == TEXT)
                 else:
                     self._make_noise(_CONTROL_NOISE)
                     if opcode == PING:
@@ -263,7 +277,7 @@ class WebSocket(asyncio.Protocol):
 
     def _make_noise(self, noise: int) -> None:
         self._noise += noise
-        if self._noise > self._most_noise:
+        if self._noise > _MOST_NOISE:
             self.close(CloseCode.FLOODING, "too much that is no message")
             self._end()
 

@@ -1,19 +1,32 @@
-"""Turns: what takes long is done one by one, and in between everybody else is heard."""
+"""Turns: how much is served in one turn of the loop. What is beyond that waits, and in between everybody else is heard."""
 
 import asyncio
 from collections import deque
 from collections.abc import Callable
 
-MOST_BYTES = 4 * 1024 * 1024
+MOST_AT_ONCE = 512 * 1024
+"""Bytes that are served in one turn: about 5 ms of candidates or offers, 10 of what is made to be read slowly."""
+
+MOST_BYTES = 16 * 1024 * 1024
 """Bytes of what waits for its turn."""
+
+_EACH = 1024  # what each message counts beside its bytes
 
 
 class Turns:
-    """Calls each that waits in a turn of the loop of its own, in their order. What is called handles its own errors."""
+    """One line of those that wait, of whom each has one message in it. What is called handles its own errors."""
 
     def __init__(self) -> None:
         self._waiting: deque[tuple[int, Callable[[], None]]] = deque()
         self._size = 0
+        self._spent = 0
+
+    def take(self, size: int) -> bool:
+        """Whether a message of so many bytes may be served now; or else it has to `wait`."""
+        if self._waiting or self._spent > MOST_AT_ONCE:
+            return False
+        self._spend(size)
+        return True
 
     def wait(self, size: int, call: Callable[[], None]) -> None:
         """Have it called when its turn has come; at once where too many bytes wait already, since memory is worth more."""
@@ -21,13 +34,17 @@ class Turns:
             return call()
         self._size += size
         self._waiting.append((size, call))
-        if len(self._waiting) == 1:
-            asyncio.get_running_loop().call_soon(self._turn)
 
-    def _turn(self) -> None:
-        size, call = self._waiting[0]
-        call()
-        self._waiting.popleft()
-        self._size -= size
-        if self._waiting:
-            asyncio.get_running_loop().call_soon(self._turn)
+    def _spend(self, size: int) -> None:
+        if not self._spent:
+            asyncio.get_running_loop().call_soon(self._begin)
+        self._spent += _EACH + size
+
+    def _begin(self) -> None:
+        """The next turn, as long as anything is served or waits."""
+        self._spent = 0
+        while self._waiting and self._spent <= MOST_AT_ONCE:
+            size, call = self._waiting.popleft()
+            self._size -= size
+            self._spend(size)
+            call()

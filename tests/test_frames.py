@@ -171,5 +171,5 @@ def test_what_was_read_is_not_kept() -> None:
     reader = Reader(MOST)
     reader.feed(a_frame(TEXT, b"x" * 900) + a_frame(TEXT, b"y"))
     assert [reader.read(), reader.read(), reader.read()] == [(TEXT, b"x" * 900), (TEXT, b"y"), None]
-    assert not reader.waits
+    assert not reader.held
     assert not reader._data

@@ -175,6 +175,25 @@ async def test_fragments_that_are_too_large_together_close_with_1009(opened: Ope
     assert await raw.close_code() == 1009
 
 
+async def test_one_that_is_not_in_may_begin_no_large_message(opened: Open) -> None:
+    raw = await opened()
+    raw.say(frame(TEXT, b"x" * 60000)[:20000])
+    assert await raw.close_code() == 1009
+
+
+async def test_one_that_is_in_may_send_a_large_message_in_whatever_pieces(scene: Scene, opened: Open) -> None:
+    owner = scene.owner()
+    device = await scene.join(owner)
+    await device.leave()
+    raw = await opened(fp=device.fp, email=owner.address)
+    assert "peers" in await raw.hear()
+    large = frame(TEXT, b'{"command": "fly", "id": 1, "more": "%s"}' % (b"x" * 60000))
+    raw.say(large[:20000])
+    await scene.at_rest()
+    raw.say(large[20000:])
+    assert (await raw.hear())["id"] == 1
+
+
 @pytest.mark.parametrize("text", [b"\xff", b'{"id": "\xc3"}', b"\xed\xa0\x80", b"\xc0\xaf"])
 async def test_what_is_not_utf8_closes_with_1007(opened: Open, text: bytes) -> None:
     raw = await opened()
@@ -323,11 +342,11 @@ async def test_compression_is_never_agreed_on(scene: Scene) -> None:
 
 async def test_large_messages_are_served_in_their_order_and_others_in_between(opened: Open) -> None:
     busy, calm = await opened(), await opened()
-    large = [b'{"command": "fly", "id": %d, "more": "%s"}' % (n, b"x" * 20000) for n in range(20)]
-    busy.say(*[frame(TEXT, each) for each in large], frame(TEXT, b'{"command": "fly", "id": 20}'))
+    large = [b'{"command": "fly", "id": %d, "more": "%s"}' % (n, b"x" * 10000) for n in range(100)]
+    busy.say(*[frame(TEXT, each) for each in large], frame(TEXT, b'{"command": "fly", "id": 100}'))
     calm.say(frame(TEXT, UNKNOWN))
     assert (await calm.hear())["id"] == 1
-    assert [(await busy.hear())["id"] for _ in range(21)] == list(range(21))
+    assert [(await busy.hear())["id"] for _ in range(101)] == list(range(101))
 
 
 async def test_a_fault_while_a_large_message_is_served_closes_with_1011(
@@ -381,7 +400,7 @@ async def test_a_message_that_comes_byte_by_byte_for_ever_is_cut(scene: Scene, o
     await scene.at_rest()
     (socket,) = scene.running._server.connections
     for byte in frame(TEXT, b" " * 3000)[:2600]:
-        socket.data_received(bytes([byte]))
+        socket.receive(bytes([byte]))
     assert await raw.close_code() == 4429
 
 
@@ -458,7 +477,7 @@ async def test_what_comes_while_a_message_is_served_waits_for_it(scene: Scene, o
     listener = Listener([])
     socket.attach(listener)
     socket.pause()
-    socket.data_received(frame(TEXT, b"1") + frame(PING) + frame(TEXT, b"2"))
+    socket.receive(frame(TEXT, b"1") + frame(PING) + frame(TEXT, b"2"))
     assert listener.messages == []
     socket.resume()
     assert listener.messages == [b"1", b"2"]
@@ -471,7 +490,7 @@ async def test_a_message_that_pauses_keeps_back_those_behind_it(scene: Scene, op
     (socket,) = scene.running._server.connections
     listener = Listener([], each=socket.pause)
     socket.attach(listener)
-    socket.data_received(frame(TEXT, b"1") + frame(TEXT, b"2"))
+    socket.receive(frame(TEXT, b"1") + frame(TEXT, b"2"))
     assert listener.messages == [b"1"]
     socket.resume()
     assert listener.messages == [b"1", b"2"]
@@ -479,6 +498,8 @@ async def test_a_message_that_pauses_keeps_back_those_behind_it(scene: Scene, op
 
 class Listener:
     """An application that keeps what it hears."""
+
+    is_known = True
 
     def __init__(self, ended: list[bool], each: Callable[[], None] = lambda: None) -> None:
         self.messages: list[bytes] = []

@@ -8,7 +8,7 @@ from sanic import Blueprint
 
 from app.claims import NO_CLAIM, parse_claim
 from app.closecodes import CloseCode
-from app.connections import Connection
+from app.connections import Connection, Stage
 from app.context import Context, Request
 from app.errors import BadInput, NoRoom
 from app.faults import fault
@@ -26,7 +26,7 @@ log = logging.getLogger("peerbook.websocket")
 
 _SHARES = 64  # the largest message counts as 65
 
-_LARGE = 8 * 1024  # bytes of a message that may take as long as many others: up to a millisecond
+_LARGE = 2 * 1024  # bytes of a message that may take as long as many others: up to a millisecond
 
 websocket = Blueprint("websocket")
 websocket.middleware(refuse_other_origins, "request")
@@ -118,15 +118,22 @@ class Conversation:
         finally:
             self._context.lobby.under_way -= 1
 
+    @property
+    def is_known(self) -> bool:
+        """It is in, and did not only ask to be."""
+        return self._connection.stage is Stage.IN
+
     def message(self, data: bytes, is_text: bool) -> None:
-        """Serve it, a large one when its turn has come. A binary one is answered like any bad one."""
+        """Serve it, now or when its turn has come. A binary one is answered like any bad one."""
         if not is_text:
             data = b""
-        if len(data) < _LARGE:
+        size = len(data)
+        turns = self._context.turns if size < _LARGE else self._context.large_turns
+        if turns.take(size):
             self._serve(data)
         else:
             self._socket.pause()
-            self._context.turns.wait(len(data), partial(self._serve_late, data))
+            turns.wait(size, partial(self._serve_late, data))
 
     def _serve(self, data: bytes) -> bool:
         """True where it is not done yet, and the socket is paused until then."""

@@ -145,6 +145,12 @@ class Attack:
             each.attack(first)
         return attackers
 
+    async def device(self, fp: str, uid: str, attacker: Attacker) -> Attacker:
+        """This one opens a WebSocket as that device."""
+        attacker.transport.write(self.request(fp=fp, uid=uid))
+        assert await attacker.answered == b"101", attacker.heard
+        return attacker
+
     async def requests(self, begin: bytes, drip: bytes) -> list[Attacker]:
         """Connections that speak HTTP, slowly."""
         attackers = [await self.dial(drip, 1 / self.speed) for _ in range(self.count)]
@@ -189,9 +195,14 @@ async def huge_lengths(attack: Attack) -> str:
 
 
 async def deep_json(attack: Attack) -> str:
-    """Messages that are nested 16,000 deep."""
-    text = b'{"target":' + b"[" * 16000 + b"]" * 16000 + b"}"
-    return await all_cut(await attack.sockets(frame(0x81, text)))
+    """Devices that are in send messages that are nested 16,000 deep."""
+    text = frame(0x81, b'{"target":' + b"[" * 16000 + b"]" * 16000 + b"}")
+    attackers = []
+    for fp, uid in json.loads(await start_signal())[: attack.count]:
+        attackers.append(await attack.device(fp, uid, await attack.dial(text)))
+    for each in attackers:
+        each.attack()
+    return await all_cut(attackers)
 
 
 async def slow_heads(attack: Attack) -> str:
@@ -252,12 +263,9 @@ async def stuck_readers(attack: Attack) -> str:
     attackers = []
     for fp, uid in peers:
         text = json.dumps({"target": fp, "offer": "x" * 7000}).encode()
-        attacker = await attack.dial(
-            frame(0x81, text) * 8, 2.2, reads=False, small=True
-        )  # as the limit of messages allows
-        attacker.transport.write(attack.request(fp=fp, uid=uid))
-        assert await attacker.answered == b"101", attacker.heard
-        attackers.append((attacker, frame(0x81, text) * 8))
+        offers = frame(0x81, text) * 8  # as the limit of messages allows
+        attacker = await attack.dial(offers, 2.2, reads=False, small=True)
+        attackers.append((await attack.device(fp, uid, attacker), offers))
     for attacker, first in attackers:
         attacker.attack(first)
     return await all_cut([attacker for attacker, _ in attackers])

@@ -161,14 +161,17 @@ class World:
         return int(Path(f"/proc/{self.server.pid}/statm").read_text().split()[1]) * _PAGE
 
     async def _talk(self) -> None:
-        began = time.monotonic()
+        due = time.monotonic()
         for number in self._numbers:
-            await self._talking.wait()
+            if not self._talking.is_set():
+                await self._talking.wait()
+                due = time.monotonic()
             source = self.live[number % len(self.live)]
             target = self.live[number % len(self.live) // BOOK * BOOK + (number + 1) % BOOK]
             if source.cut == target.cut == 0:
                 source.say(target, number)
-            await asyncio.sleep(max(0, began + number / RATE - time.monotonic()))
+            due += 1 / RATE
+            await asyncio.sleep(max(0, due - time.monotonic()))
 
     async def _probe(self) -> None:
         for each in itertools.cycle(self.live):
@@ -218,6 +221,8 @@ class World:
                 await self.presence_is_told()
             outcome = str((await attacker.line(r"^(cut|answers|\d+ came).*", _PATIENCE))[0])
         await self.presence_is_told()
+        if stand_still:  # what comes after it counts as well
+            await eventually(lambda: sum(len(each.delays) for each in self.live) >= RATE * stand_still / 10)
         await self.all_heard()
         grown = self._most_resident - before
         self._print(what, outcome, grown)
