@@ -194,10 +194,13 @@ class WebSocket(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """So many came."""
-        self.receive(bytes(_ARRIVING[:nbytes]))
+        self.data_received(bytes(_ARRIVING[:nbytes]))
 
-    def receive(self, data: bytes) -> None:
-        """Bytes from the peer: answer what the protocol answers, hand on what is a message."""
+    def data_received(self, data: bytes) -> None:
+        """Bytes from the peer: answer what the protocol answers, hand on what is a message.
+
+        The name is asyncio's, since uvloop keeps hold of a protocol's `data_received` until the next one brings its own.
+        """
         self._heard = True
         if self._state is not _OVER:
             self._reader.feed(data)

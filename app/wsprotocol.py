@@ -92,7 +92,7 @@ class SocketProtocol(WebSocketProtocol):
         transport.pause_reading()  # until somebody listens
         transport.set_protocol(socket)
         if self.recv_buffer:  # what came behind the request
-            socket.receive(bytes(self.recv_buffer))
+            socket.data_received(bytes(self.recv_buffer))
             self.recv_buffer.clear()
         return Upgraded(socket)
 

@@ -1,6 +1,7 @@
 """What the WebSocket layer leans on of Sanic, `websockets` and uvloop: where an upgrade moves it, this says which."""
 
 import asyncio
+import gc
 import inspect
 from types import SimpleNamespace
 from typing import Any, cast
@@ -159,6 +160,15 @@ async def test_a_connection_that_was_handed_over_is_none_of_sanics_any_more(scen
     assert type(left).__name__ == "WebSocket"
     assert len(scene.context.lobby) == 0
     assert len(scene.context.wheel) == 1
+
+
+async def test_nothing_keeps_hold_of_the_protocol_that_handed_its_connection_over(scene: Scene) -> None:
+    """It weighs as much as the socket; uvloop keeps the one before where the next has no `data_received`."""
+    device = await scene.connect()
+    await device.hear()
+    gc.collect()
+    connections = {id(each) for each in scene.context.lobby._guests}  # those that still speak HTTP
+    assert [each for each in gc.get_objects() if type(each) is SocketProtocol and id(each) not in connections] == []
 
 
 # websockets: the handshake, and the mask

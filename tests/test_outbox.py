@@ -86,7 +86,7 @@ async def test_what_was_said_before_a_close_comes_before_it(scene: Scene, wire: 
 async def test_a_clients_close_is_answered_after_what_was_said_to_it(scene: Scene, wire: Counting) -> None:
     socket = socket_of(scene)
     socket.send(b"the last word")
-    socket.receive(frame(CLOSE, (1000).to_bytes(2)))
+    socket.data_received(frame(CLOSE, (1000).to_bytes(2)))
     await eventually(lambda: wire.close_code == 1000)
     assert wire.segments[0].startswith(b"\x81\x0dthe last word\x88")
 

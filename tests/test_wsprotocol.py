@@ -400,7 +400,7 @@ async def test_a_message_that_comes_byte_by_byte_for_ever_is_cut(scene: Scene, o
     await scene.at_rest()
     (socket,) = scene.running._server.connections
     for byte in frame(TEXT, b" " * 3000)[:2600]:
-        socket.receive(bytes([byte]))
+        socket.data_received(bytes([byte]))
     assert await raw.close_code() == 4429
 
 
@@ -477,7 +477,7 @@ async def test_what_comes_while_a_message_is_served_waits_for_it(scene: Scene, o
     listener = Listener([])
     socket.attach(listener)
     socket.pause()
-    socket.receive(frame(TEXT, b"1") + frame(PING) + frame(TEXT, b"2"))
+    socket.data_received(frame(TEXT, b"1") + frame(PING) + frame(TEXT, b"2"))
     assert listener.messages == []
     socket.resume()
     assert listener.messages == [b"1", b"2"]
@@ -490,7 +490,7 @@ async def test_a_message_that_pauses_keeps_back_those_behind_it(scene: Scene, op
     (socket,) = scene.running._server.connections
     listener = Listener([], each=socket.pause)
     socket.attach(listener)
-    socket.receive(frame(TEXT, b"1") + frame(TEXT, b"2"))
+    socket.data_received(frame(TEXT, b"1") + frame(TEXT, b"2"))
     assert listener.messages == [b"1"]
     socket.resume()
     assert listener.messages == [b"1", b"2"]
