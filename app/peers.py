@@ -4,6 +4,7 @@ import hashlib
 import re
 import unicodedata
 from dataclasses import dataclass
+from sys import intern
 from typing import Literal, NewType, get_args
 
 from app.claims import NO_CLAIM
@@ -119,7 +120,12 @@ def parse_fingerprint(text: object) -> Fingerprint:
     match = _FINGERPRINT.fullmatch(text) if isinstance(text, str) else None
     if match is None:
         raise BadInput("This is not the SHA-256 fingerprint of a certificate.")
-    return Fingerprint(match[1].replace(":", "").upper())
+    return as_fingerprint(match[1].replace(":", "").upper())
+
+
+def as_fingerprint(canonical: str) -> Fingerprint:
+    """One that is known to be in canonical form. Each is in many places, and in memory once."""
+    return Fingerprint(intern(canonical))
 
 
 def parse_name(text: object) -> str:

@@ -39,6 +39,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from sys import intern
 from typing import Any, cast
 
 import msgspec
@@ -52,7 +53,7 @@ from app.addresses import Address
 from app.book import Happening, Owner, Place, Report
 from app.contact import Contact
 from app.errors import Unreachable
-from app.peers import Fingerprint, Outcome, Peer, Request, Result, fold_name
+from app.peers import Fingerprint, Outcome, Peer, Request, Result, as_fingerprint, fold_name
 from app.tally import Tally
 
 SCHEMA = 1
@@ -674,8 +675,8 @@ def _read_answer(uid: str, raw: list[Any]) -> Answer:
         ),
         version=version,
         interested=frozenset(interested),
-        peers={fp: _read_peer(fp, _pairs(row)) for fp, row, _ in peers},
-        online={fp: _read_place(place) for fp, _, place in peers},
+        peers={as_fingerprint(fp): _read_peer(fp, _pairs(row)) for fp, row, _ in peers},
+        online={as_fingerprint(fp): _read_place(place) for fp, _, place in peers},
         requests={rid: _read_request(rid, _pairs(row)) for rid, row, _ in requests},
         denied={rid: int(until) if until else None for rid, _, until in requests},
         whole=outcome in ("loaded", "erased"),
@@ -687,11 +688,11 @@ def _read_peer(fp: str, row: dict[str, str]) -> Peer | None:
     if not row:
         return None
     return Peer(
-        fp=Fingerprint(fp),
+        fp=as_fingerprint(fp),
         name=row["name"],
-        kind=row["kind"],
-        state=cast(Any, row["state"]),
-        claim=row["claim"],
+        kind=intern(row["kind"]),
+        state=cast(Any, intern(row["state"])),
+        claim=intern(row["claim"]),
         created_on=int(row["created_on"]),
         verified_on=int(row["verified_on"]),
         last_seen=int(row["last_seen"]),
@@ -711,7 +712,7 @@ def _read_place(text: str) -> Place | None:
     if not text:
         return None
     process, connection, number = text.split(" ")
-    return Place(process, connection, int(number))
+    return Place(intern(process), connection, int(number))
 
 
 def _read_request(rid: str, row: dict[str, str]) -> Request | None:

@@ -31,11 +31,12 @@ _MOST_AHEAD = 16 * 1024  # bytes that are kept of one whose turn has not come
 class SocketProtocol(WebSocketProtocol):
     """Sanic's HTTP protocol, which hands an upgraded connection over to a WebSocket and then lets go of it."""
 
-    __slots__ = ("_first", "_handed_over", "_part", "_part_due", "_unsent", "_unsent_due")
+    __slots__ = ("_first", "_handed_over", "_handler", "_part", "_part_due", "_unsent", "_unsent_due")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._handed_over = False
+        self._handler: Any = None
         self._first: bytes | None = b""
         self._part: tuple[int, str] | None = None
         self._part_due = _NEVER
@@ -86,7 +87,7 @@ class SocketProtocol(WebSocketProtocol):
         most = self.websocket_max_size
         assert most is not None
         socket = WebSocket(transport, most, context.wheel, context.outbox, self.connections)
-        self._handed_over = True
+        self._handed_over, self._handler = True, self.http
         self.connections.discard(self)
         context.lobby.leave(self)
         transport.pause_reading()  # until somebody listens
@@ -158,8 +159,13 @@ class SocketProtocol(WebSocketProtocol):
         """Sanic closes when its handler is done; a connection that was handed over is not Sanic's any more."""
         if not self._handed_over:
             super().close(timeout)
-        elif self._callback_check_timeouts:
+            return
+        if self._callback_check_timeouts:
             self._callback_check_timeouts.cancel()
+            self._callback_check_timeouts = None
+        if self._handler:  # it holds itself, so all this would stay until Python looks for cycles
+            self._handler.response_func = None
+            self._handler = None
 
 
 class Upgraded:
