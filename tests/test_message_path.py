@@ -99,3 +99,10 @@ async def test_a_thousand_candidates_both_ways_arrive_in_order_and_none_is_lost(
         for device in (laptop, phone):
             heard[device.fp] += [(await device.hear())["candidate"] for _ in range(100)]
     assert heard == {laptop.fp: list(range(MANY)), phone.fp: list(range(MANY))}
+
+
+async def test_a_process_has_one_subscription_however_many_books_it_holds(scene: Scene, redis: Redis) -> None:
+    for _ in range(3):
+        await scene.join(scene.owner())
+    subscribers = [each for each in await redis.client_list() if int(each["sub"]) + int(each["psub"])]
+    assert [(each["sub"], each["psub"]) for each in subscribers] == [("1", "0")]
