@@ -41,9 +41,9 @@ _NAMES = ("laptop", "phone", "desktop", "tablet", "doorbell")
 
 # The same server without the pings of idle sockets, so that what is left of its work is presence.
 _SILENT = """
-import functools, sys
-from app import context, wheel
-context.Wheel = functools.partial(wheel.Wheel, every=86400)
+import sys
+from app.sockets import WebSocket
+WebSocket.ping = WebSocket.expect_life = lambda socket: None
 from app.__main__ import main
 sys.exit(main())
 """
