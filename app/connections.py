@@ -118,9 +118,9 @@ class Connections:
         """A connection arrived."""
         self._by_id[connection.id] = connection
 
-    def discard(self, connection: Connection) -> None:
-        """A connection is gone."""
-        self._by_id.pop(connection.id, None)
+    def discard(self, connection: Connection) -> bool:
+        """A connection is gone. False where it had not arrived."""
+        return self._by_id.pop(connection.id, None) is not None
 
     def get(self, connection_id: str) -> Connection | None:
         """The connection of that id, if it is here."""

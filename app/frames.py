@@ -62,7 +62,7 @@ class Reader:
 
     @property
     def held(self) -> int:
-        """Bytes that came of a frame or message whose end did not."""
+        """Bytes that came and are not read: of what has begun, and of what whoever reads has left."""
         return len(self._data) - self._at + (self._message.size if self._message else 0)
 
     def feed(self, data: bytes) -> None:

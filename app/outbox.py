@@ -30,6 +30,10 @@ class Outbox:
         self._senders.append(sender)
 
     def _flush(self) -> None:
-        senders, self._senders = self._senders, []
-        for sender in senders:
-            sender.flush()
+        senders, self._senders = iter(self._senders), []
+        try:
+            for sender in senders:
+                sender.flush()
+        finally:
+            for sender in senders:  # where one failed, those behind it have the next turn
+                self.add(sender)

@@ -124,7 +124,7 @@ def parse_fingerprint(text: object) -> Fingerprint:
 
 
 def as_fingerprint(canonical: str) -> Fingerprint:
-    """One that is known to be in canonical form. Each is in many places, and in memory once."""
+    """One that is known to be in canonical form. Each is in many places, so memory holds it once."""
     return Fingerprint(intern(canonical))
 
 

@@ -142,11 +142,11 @@ class Presence:
     def _part(self, connection: Connection) -> Departure:
         """It is here no more; returns what the store has to hear of that."""
         book, was, connection.stage = connection.book, connection.stage, Stage.ENDED
-        self._connections.discard(connection)
+        if self._connections.discard(connection):
+            self._note("left", connection)
         self._admission.leave(connection)
         self._stop_timer(connection)
         self._let_go(connection)
-        self._note("left", connection)
         return Departure(
             connection.device,
             connection.id,

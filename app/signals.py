@@ -16,7 +16,7 @@ class QuietSignals(SignalRouter):
 
     def __init__(self) -> None:
         super().__init__()
-        self._unheard: frozenset[str | Enum] = frozenset()
+        self._unheard: frozenset[str] = frozenset()
 
     def finalize(self, do_compile: bool = True, do_optimize: bool = False) -> Any:
         """All who listen are known."""

@@ -106,9 +106,14 @@ class WebSocket(asyncio.BufferedProtocol):
 
     def attach(self, application: Application) -> None:
         """Have `application` hear of each message, and of the end."""
-        self._application = application
         if self.closed:
-            application.closed()
+            return application.closed()
+        self._application = application
+
+    @property
+    def is_open(self) -> bool:
+        """Whether neither side has said close."""
+        return self._state is _OPEN
 
     def send(self, message: bytes, *, is_text: bool = True) -> bool:
         """Send a message. False, and nothing is queued, when the socket is closing or the peer reads too slowly."""
@@ -220,8 +225,9 @@ class WebSocket(asyncio.BufferedProtocol):
         self._connections.discard(self)
         self._slot.discard(self)
         self.resume_writing()
-        if self._application:
-            self._application.closed()
+        application, self._application = self._application, None  # which may hold us
+        if application:
+            application.closed()
 
     def pause_writing(self) -> None:
         """The system takes no more: from now on something must be read."""

@@ -82,16 +82,18 @@ class SocketProtocol(WebSocketProtocol):
         if transport is None or transport.is_closing():
             raise asyncio.CancelledError
         head = "".join(f"{name}: {value}\r\n" for name, value in response.headers.raw_items())
-        transport.write(f"HTTP/1.1 101 Switching Protocols\r\n{head}\r\n".encode())
         context = self.app.ctx
         most = self.websocket_max_size
         assert most is not None
         socket = WebSocket(transport, most, context.wheel, context.outbox, self.connections)
+        transport.write(f"HTTP/1.1 101 Switching Protocols\r\n{head}\r\n".encode())
         self._handed_over, self._handler = True, self.http
         self.connections.discard(self)
         context.lobby.leave(self)
         transport.pause_reading()  # until somebody listens
         transport.set_protocol(socket)
+        if transport.get_write_buffer_size():  # Sanic's protocol was told
+            socket.pause_writing()
         if self.recv_buffer:  # what came behind the request
             socket.data_received(bytes(self.recv_buffer))
             self.recv_buffer.clear()

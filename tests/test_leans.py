@@ -25,7 +25,10 @@ from websockets.http11 import Request
 from websockets.server import ServerProtocol
 
 from app import frames
+from app.connections import Connection
+from app.handlers.websocket import Conversation
 from app.signals import QuietSignals
+from app.sockets import WebSocket
 from app.wsprotocol import SocketProtocol
 from tests.support import Scene
 
@@ -178,6 +181,20 @@ async def test_nothing_keeps_hold_of_the_protocol_that_handed_its_connection_ove
         in_http = [id(each) for each in scene.context.lobby._guests]
         kept = [each for each in gc.get_objects() if type(each) in (SocketProtocol, Http) and id(each) not in in_http]
         assert [each for each in kept if getattr(each, "protocol", None) not in scene.context.lobby._guests] == []
+    finally:
+        gc.enable()
+
+
+async def test_a_socket_that_is_gone_is_freed_without_the_collector(scene: Scene) -> None:
+    """Thousands are gone at the same time after a restart of what is between, and the collector seldom looks."""
+    owner = scene.owner()
+    gc.disable()
+    try:
+        device = await scene.join(owner)
+        await device.leave()
+        await scene.at_rest()
+        kinds = (WebSocket, Conversation, Connection)
+        assert [each for each in gc.get_objects() if type(each) in kinds] == []
     finally:
         gc.enable()
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -124,6 +125,18 @@ class Recorder:
             self.says_more = False
             self.flushed.clear()
             self.outbox.add(self)
+
+
+async def test_one_that_fails_keeps_nobody_else_back() -> None:
+    failures = list[dict[str, Any]]()
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: failures.append(context))
+    outbox = Outbox()
+    failing, next_one = Recorder(outbox), Recorder(outbox)
+    failing.flush = lambda: 1 / 0  # type: ignore[assignment, method-assign]
+    outbox.add(failing)
+    outbox.add(next_one)
+    await asyncio.wait_for(next_one.flushed.wait(), SECONDS)
+    assert [type(each["exception"]) for each in failures] == [ZeroDivisionError]
 
 
 async def test_what_is_added_while_others_leave_has_the_next_turn() -> None:

@@ -396,6 +396,7 @@ async def test_one_that_is_gone_before_it_arrives_leaves_nothing_behind(process:
     await socket.leave()
     await socket.arrive()
     assert len(process.connections) == 0
+    assert [which for what, which in process.tally.counts if what == "arrivals"] == []
 
 
 async def test_a_peer_of_another_process_whose_socket_just_ended_is_offline(pair: Pair) -> None:

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, cast
 
 import pytest
+from sanic.http import Stage
 
 from app.closecodes import CloseCode
 from app.connections import Connection
@@ -39,6 +40,15 @@ def frame(opcode: int, payload: bytes = b"", *, fin: bool = True, reserved: int 
     return head + key + bytes(byte ^ key[index % 4] for index, byte in enumerate(payload))
 
 
+def upgrade(fp: str, host: str, more: str = "") -> bytes:
+    """The request that asks for a WebSocket."""
+    key = base64.b64encode(secrets.token_bytes(16)).decode()
+    return (
+        f"GET /ws?fp={fp}{more} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    ).encode()
+
+
 class RawSocket:
     """A client that says exactly the bytes it is told to."""
 
@@ -53,12 +63,7 @@ class RawSocket:
         raw = cls(*await asyncio.open_connection(host, port))
         fp = query.pop("fp", "") or new_fingerprint()
         extra = "".join(f"&{key}={value}" for key, value in query.items())
-        key = base64.b64encode(secrets.token_bytes(16)).decode()
-        raw.writer.write(
-            f"GET /ws?fp={fp}{extra} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
-            + behind
-        )
+        raw.writer.write(upgrade(fp, str(host), extra) + behind)
         head = await asyncio.wait_for(raw.reader.readuntil(b"\r\n\r\n"), SECONDS)
         assert head.startswith(b"HTTP/1.1 101 "), head
         return raw
@@ -366,6 +371,23 @@ async def test_a_fault_while_a_large_message_is_served_closes_with_1011(
     assert (await other.hear())["id"] == 1
 
 
+async def test_what_waits_for_its_turn_is_not_served_after_a_close(
+    scene: Scene, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw, waiting, served = await opened(), list[Callable[[], None]](), list[bytes]()
+    turns = scene.context.large_turns
+    monkeypatch.setattr(turns, "take", lambda size: False)
+    monkeypatch.setattr(turns, "wait", lambda size, call: waiting.append(call))
+    monkeypatch.setattr(scene.context.signaling, "receive", lambda connection, data: served.append(data))
+    raw.say(frame(TEXT, b"x" * 10000))
+    await eventually(lambda: len(waiting) == 1)
+    (connection,) = scene.context.connections
+    connection.end(CloseCode.REPLACED, "elsewhere")
+    waiting.pop()()
+    assert await raw.close_code() == CloseCode.REPLACED
+    assert served == []
+
+
 # Noise: what comes and is no message
 
 
@@ -557,6 +579,35 @@ async def test_one_that_reads_nothing_is_told_1013_and_cut_and_its_senders_hear_
     assert socket._transport.get_write_buffer_size() <= MOST_UNSENT + 65536
     await eventually(lambda: socket.closed)
     assert (await sender.ask({"target": stuck.fp, "offer": "x"}))["code"] == 410
+
+
+async def test_what_was_not_read_before_the_upgrade_is_to_be_read_in_time_too(scene: Scene) -> None:
+    """Sanic's protocol is told that the system takes no more, and the socket is not."""
+    reader, writer = await asyncio.open_connection(scene.http.base_url.host, scene.http.base_url.port, limit=1)
+    await eventually(lambda: bool(scene.running._server.connections))
+    (guest,) = scene.running._server.connections
+    transport, served = guest.transport, 0
+    while not transport.get_write_buffer_size():
+        served += 1
+        writer.write(f"GET {scene.context.assets.url('htmx.min.js')} HTTP/1.1\r\nHost: book\r\n\r\n".encode())
+        await eventually(lambda: guest.state["requests_count"] == served)  # noqa: B023 - asked at once
+        await eventually(lambda: guest.http.stage is Stage.IDLE)
+    writer.write(upgrade(new_fingerprint(), "book"))
+    await eventually(lambda: len(scene.context.wheel) == 1)
+    (socket,) = scene.running._server.connections
+    assert socket in scene.context.wheel._watched
+    assert scene.context.outbox.unread >= transport.get_write_buffer_size() > 0
+    assert b"HTTP/1.1 101 " in await asyncio.wait_for(_all_until(reader, b"\r\nSec-WebSocket-Accept:"), SECONDS)
+    await eventually(lambda: socket not in scene.context.wheel._watched)
+    assert scene.context.outbox.unread == 0
+    writer.transport.abort()
+
+
+async def _all_until(reader: asyncio.StreamReader, end: bytes) -> bytes:
+    read = b""
+    while end not in read:
+        read += await reader.read(65536)
+    return read
 
 
 async def test_one_that_reads_slowly_stays(fast: Scene) -> None:

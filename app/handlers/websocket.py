@@ -120,8 +120,8 @@ class Conversation:
 
     @property
     def is_known(self) -> bool:
-        """It is in, and did not only ask to be."""
-        return self._connection.stage is Stage.IN
+        """It is in or about to be, and did not only ask to be."""
+        return self._connection.stage in (Stage.ADMITTING, Stage.IN)
 
     def message(self, data: bytes, is_text: bool) -> None:
         """Serve it, now or when its turn has come. A binary one is answered like any bad one."""
@@ -146,7 +146,7 @@ class Conversation:
 
     def _serve_late(self, data: bytes) -> None:
         try:
-            goes_on = self._serve(data)
+            goes_on = self._socket.is_open and self._serve(data)
         except Exception as error:  # nobody above us would catch it
             log.error("event=websocket_handler_failed error=%s", fault(error))
             return self._socket.close(CloseCode.INTERNAL_ERROR)
