@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Callable
 from hashlib import sha256, sha512
 from typing import Any
 
@@ -343,12 +344,44 @@ async def test_a_message_to_another_process_is_one_publish_and_nothing_else(
 
 
 async def test_a_peer_that_just_left_another_process_is_offline(pair: Pair) -> None:
-    pair.there.connections.discard(pair.phone.connection)
+    pair.there.presence.leave(pair.phone.connection)  # and the store has not been told
     await pair.laptop.say({"target": pair.phone.fp, "offer": OFFER, "id": 5})
     heard = await pair.laptop.hear(
         lambda heard: heard.get("code", 200) != 200
     )  # that it was handed over is told as well
     assert (heard["code"], heard["id"], "last_seen" in heard) == (410, 5, True)
+    book = pair.laptop.connection.book
+    assert book
+    await eventually(lambda: pair.phone.fp not in book.online)  # it was told by this
+
+
+async def test_a_refusal_that_overtakes_the_stores_own_answer_is_the_only_answer(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def overtake(process: str, event: Any, answered: Callable[[int | None], None]) -> None:
+        loop = asyncio.get_running_loop()
+        loop.call_soon(pair.here.signaling._gone, Gone(event.sender, event.target, event.number, event.message_id))
+        loop.call_soon(answered, 1)
+
+    monkeypatch.setattr(pair.here.bus, "publish", overtake)
+    assert code_of(await pair.laptop.ask({"target": pair.phone.fp, "offer": OFFER})) == 410
+    monkeypatch.undo()
+    assert code_of(await pair.laptop.ask({"target": pair.phone.fp, "offer": OFFER})) == 200
+
+
+async def test_a_sender_is_told_where_the_store_does_not_take_its_message(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr(pair.here.bus, "publish", lambda process, event, answered: loop.call_soon(answered, None))
+    assert code_of(await pair.laptop.ask({"target": pair.phone.fp, "offer": OFFER})) == 503
+
+
+async def test_what_was_handed_over_and_what_was_refused_is_counted(pair: Pair) -> None:
+    await pair.laptop.ask({"target": pair.phone.fp, "offer": OFFER})
+    await pair.laptop.ask({"target": fingerprint(), "offer": OFFER})
+    counts = pair.here.tally.counts
+    assert (counts["relays", "handed_over"], counts["refusals", "UnknownTarget"]) == (1, 1)
 
 
 async def test_a_slow_peer_of_another_process_holds_up_nobody(pair: Pair) -> None:
