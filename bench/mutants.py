@@ -27,7 +27,15 @@ TESTS = {
         "test_sessions",
         "test_proof_demanded",
     ],
-    "signaling": ["test_signaling", "test_forged_offers", "test_rekey", "test_outcomes"],
+    "signaling": [
+        "test_signaling",
+        "test_forged_offers",
+        "test_rekey",
+        "test_outcomes",
+        "test_throttle",
+        "test_proofs",
+        "test_iceservers",
+    ],
 }
 _COPIED = ["app", "tests", "bench", "docs", "README.md", "pyproject.toml", "Makefile"]
 _CONFIG = """
