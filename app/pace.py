@@ -15,7 +15,7 @@ class Pace:
         self._tokens = self._patience = burst
         self._at = 0.0
 
-    def takes(self, now: float, size: int = 0) -> bool:
+    def takes(self, now: float, size: int) -> bool:
         """Whether a message of `size` bytes that comes at `now` (seconds of a steady clock) is taken."""
         if not self._rate:
             return True

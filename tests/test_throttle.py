@@ -200,25 +200,25 @@ async def test_a_rate_of_0_limits_nothing(start: Start, redis: Redis) -> None:
 
 def test_a_pace_takes_a_burst_and_then_its_rate() -> None:
     pace = Pace(rate=10, burst=3)
-    assert [pace.takes(100.0) for _ in range(4)] == [True, True, True, False]
-    assert pace.takes(100.15)
-    assert not pace.takes(100.15)
-    assert [pace.takes(200.0) for _ in range(4)] == [True, True, True, False]  # a long rest earns a burst, no more
+    assert [pace.takes(100.0, 0) for _ in range(4)] == [True, True, True, False]
+    assert pace.takes(100.15, 0)
+    assert not pace.takes(100.15, 0)
+    assert [pace.takes(200.0, 0) for _ in range(4)] == [True, True, True, False]  # a long rest earns a burst, no more
     assert not pace.flooding
 
 
 def test_a_pace_is_flooding_once_as_many_again_were_refused() -> None:
     pace = Pace(rate=10, burst=3)
     for _ in range(6):
-        pace.takes(100.0)
+        pace.takes(100.0, 0)
     assert not pace.flooding
-    pace.takes(100.0)
+    pace.takes(100.0, 0)
     assert pace.flooding
 
 
 def test_who_sends_a_little_too_fast_is_refused_now_and_then_and_never_cut() -> None:
     pace = Pace(rate=10, burst=3)
-    taken = [pace.takes(100 + n / 15) for n in range(1500)]
+    taken = [pace.takes(100 + n / 15, 0) for n in range(1500)]
     assert 990 <= sum(taken) <= 1010
     assert not pace.flooding
 
@@ -227,12 +227,12 @@ def test_a_large_message_counts_as_several_and_never_as_more_than_there_may_be_a
     pace = Pace(rate=10, burst=5, share=1000)
     assert [pace.takes(100.0, 1999), pace.takes(100.0, 2000), pace.takes(100.0, 999)] == [True, True, False]
     assert pace.takes(101.0, 1_000_000)
-    assert not pace.takes(101.0)
+    assert not pace.takes(101.0, 0)
 
 
 def test_a_rate_of_0_takes_everything() -> None:
     pace = Pace(rate=0, burst=1)
-    assert all(pace.takes(0.0) for _ in range(1000))
+    assert all(pace.takes(0.0, 0) for _ in range(1000))
     assert not pace.flooding
 
 
@@ -248,6 +248,14 @@ async def test_messages_over_the_rate_are_refused_and_not_forwarded(start: Start
     heard = [(await phone.hear())["offer"] for _ in range(5)]
     assert heard == [0, 1, 2, 3, 4]
     await phone.hears_nothing()
+
+
+async def test_a_large_message_counts_as_several_of_the_rate(start: Start) -> None:
+    scene = await start(message_rate=1, message_burst=5)
+    device = await scene.join(scene.owner())
+    sizes = [3000, 3000, 10]
+    codes = [(await device.ask({"command": "get_list", "more": "x" * size}))["code"] for size in sizes]
+    assert codes == [200, 429, 200]
 
 
 async def test_one_that_floods_is_cut_and_the_others_are_not(start: Start) -> None:
