@@ -23,7 +23,7 @@ ifdef ARGS
 	$(BIN)/python -m pytest -q $(ARGS)
 else
 	$(BIN)/python -m coverage erase
-	$(BIN)/python -m coverage run -m pytest -q -n 2 --dist loadfile
+	$(BIN)/python -m coverage run -m pytest -q -n 2 --dist loadfile --max-worker-restart=0
 	$(BIN)/python -m coverage combine -q
 	$(BIN)/python -m coverage report
 endif
@@ -38,7 +38,7 @@ floods: $(VENV)/dev
 
 # Devices and owners do whatever comes to their mind for about ten minutes, other things each time.
 fuzz: $(VENV)/dev
-	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest -q tests/test_authorization.py tests/test_several_books.py
+	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest -q -o faulthandler_timeout=0 tests/test_authorization.py tests/test_several_books.py
 
 # Pictures of every page, in build/screens.
 screens: $(VENV)/dev

@@ -98,12 +98,13 @@ async def dyno(**settings: str) -> AsyncIterator[tuple[Program, int]]:
 async def connections_of(url: str) -> AsyncIterator[list[int]]:
     """How many connections others have to the store, asked for again and again."""
     counts: list[int] = []
+    over = asyncio.Event()  # the store's client may swallow a cancellation
 
     async def count() -> None:
         async with Redis.from_url(
             url, decode_responses=True, ssl_cert_reqs="none", single_connection_client=True
         ) as redis:
-            while True:
+            while not over.is_set():
                 counts.append((await redis.info("clients"))["connected_clients"] - 1)
                 await asyncio.sleep(0.02)
 
@@ -111,8 +112,8 @@ async def connections_of(url: str) -> AsyncIterator[list[int]]:
     try:
         yield counts
     finally:
-        sampling.cancel()
-        await asyncio.gather(sampling, return_exceptions=True)
+        over.set()
+        await sampling
 
 
 def server_below(started: Program) -> int:
