@@ -10,6 +10,7 @@ import asyncio
 import os
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
 from statistics import median, quantiles
@@ -159,9 +160,11 @@ async def main(runs: int, *, with_idle: bool) -> None:
             servers = [await together.enter_async_context(each.start()) for each in found]
             for contender, server in zip(found, servers, strict=True):
                 await connect_all(peers_in(contender.groups[: PEERS // 5]), server.url)
+            turns = deque(zip(found, servers, strict=True))
             for _ in range(runs):
-                for contender, server in zip(found, servers, strict=True):
+                for contender, server in turns:
                     await busy(contender, server, taker(contender.name))
+                turns.rotate()  # what one leaves to be done behind it befalls another each time
         for _ in range(runs if with_idle else 0):
             for contender in found:
                 await idle(contender, taker(contender.name))
